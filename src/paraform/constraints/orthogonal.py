@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -94,6 +94,28 @@ class Orthogonal(Constraint):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self._return_base()
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """None; torch's state does not say which of its maps it belongs to.
+
+        Raises:
+            ValueError: the state is one of ``torch.nn.utils.parametrizations.orthogonal`` that means something else
+                here: its base is square where the weight is not, or the map is ``"householder"``.
+        """
+        raw, base = state.get("original"), state.get("base")
+        if raw is None or base is None or raw.ndim < 2:
+            return None
+        # torch's raw tensor has signs on its diagonal, and nothing above it.
+        signed = maps.has_entries(raw) and bool((raw.diagonal(dim1=-2, dim2=-1) != 0).all())
+        of_torch = self.map == "householder" and signed and not bool(raw.triu(1).any())
+        if base.shape == raw.shape and not of_torch:
+            return None
+        raise ValueError(
+            f"{self} reads a raw tensor and a base of the weight's shape; these, {tuple(raw.shape)} and "
+            f"{tuple(base.shape)}, look like those of torch.nn.utils.parametrizations.orthogonal. Load them into a "
+            f"layer of paraform.parametrizations.orthogonal with the map that they were made with, and then its "
+            f"plain_state_dict here."
+        )
 
     def _return_base(self) -> None:
         if self.base is None or not maps.has_entries(self.base):

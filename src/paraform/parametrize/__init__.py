@@ -3,6 +3,7 @@
 from .cache import cached
 from .chain import ParametrizationList
 from .registration import register_parametrization, remove_parametrizations
+from .state_dict import plain_state_dict
 from .surgery import is_parametrized, type_before_parametrizations
 from .transfer import transfer_parametrizations_and_params
 
@@ -10,6 +11,7 @@ __all__ = [
     "ParametrizationList",
     "cached",
     "is_parametrized",
+    "plain_state_dict",
     "register_parametrization",
     "remove_parametrizations",
     "transfer_parametrizations_and_params",

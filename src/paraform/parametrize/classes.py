@@ -13,6 +13,7 @@ from torch.nn import Module, RNNBase
 from . import cache
 from .chain import ParametrizationList
 from .errors import explain, title
+from .loading import loading
 
 
 class ParametrizedType(type):
@@ -88,6 +89,7 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
         "__getattr__": _attribute_after_property(base),
         "__reduce_ex__": _reduce,
         "__setstate__": _set_state(base),
+        "_load_from_state_dict": loading(base._load_from_state_dict),  # type: ignore[attr-defined]
         "register_parameter": _refuse_parametrized(base.register_parameter),  # type: ignore[attr-defined]
         "register_buffer": _refuse_parametrized(base.register_buffer),  # type: ignore[attr-defined]
     }
