@@ -1,6 +1,7 @@
 """Matrices whose largest singular value is bounded."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -110,6 +111,18 @@ class SpectralNorm(Constraint):
         require_matrix(self, value.shape)
         return maps.excess(value, self.bound)
 
+    # Before its version 1.0 torch saved the value too, and no v.
+    old_names = {"_orig": "original", "_u": "_u", "_v": "_v", "": None}  # noqa: RUF012 (the base says so)
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """``W / sigma``, where the state has torch's singular vectors: there a small weight is made larger as well."""
+        weight, u = state.get("original"), state.get("_u")
+        if "_u" in self._buffers or weight is None or u is None or weight.ndim < 2:
+            return None
+        v = state.get("_v")
+        dims = [dim for dim in (0, 1) if _fits(weight, dim, u, v)]
+        return _divided(weight, dims, u, v) if dims else None
+
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return self.bound * maps.contraction(shape, **options)
 
@@ -125,3 +138,20 @@ class SpectralNorm(Constraint):
     def _raw(self, value: Tensor) -> Tensor:
         self._u, self._v = maps.power_iteration(value, _START)
         return value
+
+
+def _fits(weight: Tensor, dim: int, u: Tensor, v: Tensor | None) -> bool:
+    m = weight.shape[dim]
+    return u.shape == (m,) and (v is None or v.shape == (weight.numel() // max(m, 1),))
+
+
+@maps.precise
+def _divided(weight: Tensor, dims: list[int], u: Tensor, v: Tensor | None) -> Tensor:
+    """``weight / |u^H M v|``, where ``M`` is ``weight`` as a matrix of one of ``dims`` by all the others.
+
+    If the vectors fit both, that of the wrong dimension is the smaller one.
+    """
+    matrices = [weight.movedim(dim, 0).flatten(1) for dim in dims]
+    images = [M.mH @ u for M in matrices]
+    sigmas = [torch.linalg.vector_norm(x) if v is None else torch.vdot(x, v).abs() for x in images]
+    return weight / torch.stack(sigmas).max()
