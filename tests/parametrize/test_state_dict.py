@@ -209,6 +209,14 @@ def test_a_name_of_a_tensor_that_was_parametrized_and_is_not_any_more_keeps_its_
     assert list(plain_state_dict(layer)) == ["weight", "bias"]
 
 
+def test_a_parameter_that_came_later_stands_before_the_buffers() -> None:
+    module, plain = Table(), Table()
+    register_parametrization(module, "table", Double())
+    for one in (module, plain):
+        one.scale = nn.Parameter(torch.ones(()))
+    assert list(plain_state_dict(module)) == list(plain.state_dict())
+
+
 def test_a_plain_state_dict_is_taken_without_a_trace() -> None:
     layer = parametrizations.spectral_norm(nn.Linear(6, 4))
     counted = register_parametrization(nn.Linear(4, 4), "weight", Counting())
@@ -341,6 +349,45 @@ def test_a_value_that_cannot_be_converted_is_named_and_changes_nothing_in_its_mo
     assert_untouched(model, before, nn.Sequential)
 
 
+def test_a_module_with_one_tensor_that_is_refused_keeps_the_other_too() -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", Learned(), unsafe=True)
+    register_parametrization(layer, "bias", Scale())
+    before, factor = snapshot(layer), layer.parametrizations.weight[0].factor
+    for assign in (False, True):
+        with pytest.raises(RuntimeError, match=r"'bias'.*does not implement right_inverse"):
+            layer.load_state_dict({"weight": torch.randn(3, 3), "bias": torch.zeros(3)}, assign=assign)
+        assert_untouched(layer, before, type(layer))
+        assert layer.parametrizations.weight[0].factor == factor
+
+
+def test_a_plain_key_of_a_buffer_that_is_not_saved_is_unexpected_as_it_is_to_torch() -> None:
+    module = register_parametrization(Table(persistent=False), "table", Double())
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*table"):
+        module.load_state_dict({"table": torch.eye(4)})
+
+
+def test_a_constant_that_was_lost_on_the_meta_device_is_not_made_up() -> None:
+    class Shifted(Double):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("shift", torch.ones(()))
+
+        def right_inverse(self, Y: Tensor) -> Tensor:
+            return super().right_inverse(Y - self.shift)
+
+        def forward(self, X: Tensor) -> Tensor:
+            return super().forward(X) + self.shift
+
+    state = {"weight": torch.eye(3), "bias": torch.zeros(3)}
+    with torch.device("meta"):
+        layer = register_parametrization(nn.Linear(3, 3), "weight", Shifted())
+    with pytest.raises(RuntimeError, match=r"'weight'.*Shifted.*says nothing about '0.shift'"):
+        layer.load_state_dict(state, assign=True)
+    layer.parametrizations.weight[0].shift = torch.ones(())
+    layer.load_state_dict(state, assign=True)
+    assert torch.equal(layer.weight, torch.eye(3))
+
+
 def test_a_tensor_that_is_there_twice_is_refused_by_both_names() -> None:
     layer = register_parametrization(nn.Linear(3, 3), "weight", Double())
     before = snapshot(layer)
@@ -408,6 +455,15 @@ def test_weight_g_and_weight_v_load_also_along_another_dimension(weight_norm, di
     new.load_state_dict(old.state_dict(), assign=assign)
     x = torch.randn(1, 2, 5)
     torch.testing.assert_close(new(x), old(x))
+
+
+def test_weight_g_and_weight_v_are_the_value_of_the_first_parametrization_only(weight_norm) -> None:
+    old = weight_norm(nn.Linear(3, 4))
+    for dim in (0, 1):
+        new = register_parametrization(nn.Linear(3, 4), "weight", WeightNorm(dim))
+        register_parametrization(new, "weight", Double())
+        new.load_state_dict(old.state_dict())
+        torch.testing.assert_close(new.weight, 2 * old.weight)
 
 
 @pytest.mark.parametrize("assign", [True, False])

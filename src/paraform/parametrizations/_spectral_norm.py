@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..constraints.buffers import overwrite
-from ..maps import power_iteration
 from ..maps.precision import measured, precise, working_dtype
 from ..parametrize import register_parametrization
 from ._module import dimension_of, tensor_of
@@ -51,10 +50,7 @@ class _SpectralNorm(nn.Module):
     def right_inverse(self, value: Tensor) -> Tensor:
         # The singular vectors are those of the weight before; in eval mode nothing else would bring them up to date.
         if value.ndim > 1:
-            # From a start of its own: after Module.to_empty the buffers hold anything.
-            u, v = power_iteration(_matrix(value, self.dim), _START_ITERATIONS)
-            overwrite(self._u, u)
-            overwrite(self._v, v)
+            self._improve(value, _START_ITERATIONS)
         return value
 
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
