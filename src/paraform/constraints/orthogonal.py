@@ -95,6 +95,24 @@ class Orthogonal(Constraint):
         super()._load_from_state_dict(*arguments)
         self._return_base()
 
+    def _return_base(self) -> None:
+        if self.base is None or not maps.has_entries(self.base):
+            return
+        # What is neither in the set nor away from it (nan, or memory that a load is yet to fill) stays as it is.
+        if bool((maps.orthogonality_error(self.base) > tolerance(self.base)).any()):
+            with torch.inference_mode(False), torch.no_grad():
+                self.base = maps.polar(self.base)
+
+    def project(self, value: Tensor) -> Tensor:
+        """The polar factor; where ``value`` has not full rank, one of the nearest points."""
+        require_matrix(self, value.shape)
+        return maps.polar(value)
+
+    def residual(self, value: Tensor) -> Tensor:
+        """``|Q^H Q - I|`` in Frobenius norm, or ``|Q Q^H - I|`` if wide."""
+        require_matrix(self, value.shape)
+        return maps.orthogonality_error(value)
+
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """None; torch's state does not say which of its maps it belongs to.
 
@@ -116,24 +134,6 @@ class Orthogonal(Constraint):
             f"layer of paraform.parametrizations.orthogonal with the map that they were made with, and then its "
             f"plain_state_dict here."
         )
-
-    def _return_base(self) -> None:
-        if self.base is None or not maps.has_entries(self.base):
-            return
-        # What is neither in the set nor away from it (nan, or memory that a load is yet to fill) stays as it is.
-        if bool((maps.orthogonality_error(self.base) > tolerance(self.base)).any()):
-            with torch.inference_mode(False), torch.no_grad():
-                self.base = maps.polar(self.base)
-
-    def project(self, value: Tensor) -> Tensor:
-        """The polar factor; where ``value`` has not full rank, one of the nearest points."""
-        require_matrix(self, value.shape)
-        return maps.polar(value)
-
-    def residual(self, value: Tensor) -> Tensor:
-        """``|Q^H Q - I|`` in Frobenius norm, or ``|Q Q^H - I|`` if wide."""
-        require_matrix(self, value.shape)
-        return maps.orthogonality_error(value)
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return maps.haar(shape, **options)

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import maps
 from .base import Constraint
 from .buffers import is_of_a_transform, overwrite
+from .foreign import over_estimate
 from .rounding import relative_tolerance
 from .shapes import require_matrix
 
@@ -117,11 +118,9 @@ class SpectralNorm(Constraint):
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """``W / sigma``, where the state has torch's singular vectors: there a small weight is made larger as well."""
         weight, u = state.get("original"), state.get("_u")
-        if "_u" in self._buffers or weight is None or u is None or weight.ndim < 2:
+        if "_u" in self._buffers or weight is None or u is None:
             return None
-        v = state.get("_v")
-        dims = [dim for dim in (0, 1) if _fits(weight, dim, u, v)]
-        return _divided(weight, dims, u, v) if dims else None
+        return over_estimate(weight, u, state.get("_v"))
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return self.bound * maps.contraction(shape, **options)
@@ -138,20 +137,3 @@ class SpectralNorm(Constraint):
     def _raw(self, value: Tensor) -> Tensor:
         self._u, self._v = maps.power_iteration(value, _START)
         return value
-
-
-def _fits(weight: Tensor, dim: int, u: Tensor, v: Tensor | None) -> bool:
-    m = weight.shape[dim]
-    return u.shape == (m,) and (v is None or v.shape == (weight.numel() // max(m, 1),))
-
-
-@maps.precise
-def _divided(weight: Tensor, dims: list[int], u: Tensor, v: Tensor | None) -> Tensor:
-    """``weight / |u^H M v|``, where ``M`` is ``weight`` as a matrix of one of ``dims`` by all the others.
-
-    If the vectors fit both, that of the wrong dimension is the smaller one.
-    """
-    matrices = [weight.movedim(dim, 0).flatten(1) for dim in dims]
-    images = [M.mH @ u for M in matrices]
-    sigmas = [torch.linalg.vector_norm(x) if v is None else torch.vdot(x, v).abs() for x in images]
-    return weight / torch.stack(sigmas).max()

@@ -53,14 +53,6 @@ class _SpectralNorm(nn.Module):
             self._improve(value, _START_ITERATIONS)
         return value
 
-    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """The value of a checkpoint from before torch 1.0, which has no right singular vector."""
-        weight, u = state.get("original"), state.get("_u")
-        if weight is None or u is None or "_v" in state:
-            return None
-        v = _image(_matrix(weight, self.dim).mH, u, self.eps)
-        return _divided(weight, u, v, self.dim, self.eps)
-
     @torch.no_grad()
     def _improve(self, weight: Tensor, iterations: int) -> None:
         # Detached: no_grad does not stop forward-mode differentiation, and the vectors are constants to it as well.
@@ -74,6 +66,14 @@ class _SpectralNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """The value of a checkpoint from before torch 1.0, which has no right singular vector."""
+        weight, u = state.get("original"), state.get("_u")
+        if weight is None or u is None or "_v" in state:
+            return None
+        v = _image(_matrix(weight, self.dim).mH, u, self.eps)
+        return _divided(weight, u, v, self.dim, self.eps)
 
 
 def _matrix(weight: Tensor, dim: int) -> Tensor:
