@@ -562,3 +562,35 @@ def test_an_own_spectral_norm_is_read_as_its_own() -> None:
         layers[0].parametrizations.weight.original.mul_(0.01)
     layers[1].load_state_dict(layers[0].state_dict())
     assert torch.equal(layers[1].weight, layers[0].weight)
+
+
+class WithoutEstimate(nn.Module):
+    """Reads what torch saved as SpectralNorm does where it holds no estimate of its own."""
+
+    old_names = SpectralNorm.old_names
+    foreign_value = SpectralNorm.foreign_value
+
+    def forward(self, X: Tensor) -> Tensor:
+        return X
+
+    def right_inverse(self, Y: Tensor) -> Tensor:
+        return Y
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("room", [nn.utils, nn.utils.parametrizations], ids=["hook", "parametrization"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Linear(3, 3), lambda: nn.Conv1d(3, 4, 2), lambda: nn.ConvTranspose1d(3, 3, 2)],
+    ids=["Linear", "Conv1d", "ConvTranspose1d"],
+)
+def test_a_spectral_norm_of_torch_is_read_by_its_value(make, room, strict: bool) -> None:
+    theirs, mine = make(), register_parametrization(make(), "weight", WithoutEstimate())
+    with torch.no_grad():
+        theirs.weight.mul_(0.1)  # which torch makes larger, and the constraint would leave as it is
+    room.spectral_norm(theirs, n_power_iterations=30)
+    x = torch.randn(3, 3)
+    theirs(x)
+    theirs.eval()
+    mine.load_state_dict(theirs.state_dict(), strict=strict)
+    torch.testing.assert_close(mine(x), theirs(x))
