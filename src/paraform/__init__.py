@@ -27,11 +27,13 @@ from .constraints import (
 from .parametrize import (
     ParametrizationList,
     cached,
+    functional_call,
     is_parametrized,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
     type_before_parametrizations,
+    writable,
 )
 
 __version__ = "0.1.0"
@@ -50,6 +52,7 @@ __all__ = [
     "WeightNorm",
     "__version__",
     "cached",
+    "functional_call",
     "is_parametrized",
     "parametrizations",
     "parametrize",
@@ -57,4 +60,5 @@ __all__ = [
     "remove_parametrizations",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "writable",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .chain import UNSAFE, ParametrizationList, check_same, copy_like, hold, originals_of, write
+from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
 from .classes import chains_of, own_class, parametrized_class
 from .errors import explain, says_there_is_no_inverse, title
 from .rollback import restored_on_failure
@@ -18,6 +18,9 @@ from .surgery import (
     class_with,
     is_parametrized,
     place,
+    plain_order,
+    sort,
+    take_back,
     tensors_of,
     type_before_parametrizations,
 )
@@ -134,7 +137,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
     adopt(module)
     persistent = not chain._non_persistent_buffers_set
-    base = type_before_parametrizations(module)
+    base, order = type_before_parametrizations(module), plain_order(module)
     chains = chains_of(module)
     del chains[tensor_name]
     if chains:
@@ -142,7 +145,8 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         del module._modules["parametrizations"]
         become(module, base)
-    hold(module, tensor_name, tensor)
+    take_back(module, tensor_name, tensor)
+    sort(module._parameters, order)
     if not isinstance(tensor, Parameter) and not persistent:
         module._non_persistent_buffers_set.add(tensor_name)
     return module
