@@ -25,8 +25,9 @@ class Orthogonal(Constraint):
 
     Shape: ``(n, k)``, ``(k, n)`` or a batch ``(b, n, k)`` to the same. More than three dimensions are refused: that is
     mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (Write ``Flatten(Orthogonal())`` for the
-    kernel of ``Conv1d`` too, which cannot be told from a batch.) With ``n >= k`` the freedom is ``n k - k (k + 1) / 2`` a matrix
-    (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``. Samples: the uniform (Haar) law.
+    kernel of ``Conv1d`` too, which cannot be told from a batch.) With ``n >= k`` the freedom is
+    ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``.
+    Samples: the uniform (Haar) law.
 
     The value is :attr:`base`, a point of the set, moved by a map of the raw tensor, which is zero where the value is
     the base (a trivialization; M. Lezcano-Casado, *Trivializations for gradient-based optimization on manifolds*,

@@ -167,7 +167,8 @@ def orthogonal(
 def _warn_of_slices(module: nn.Module, kernel: Tensor) -> None:
     warnings.warn(
         f"orthogonal makes the slices of shape {tuple(kernel.shape[-2:])} of the kernel of {type(module).__name__} "
-        f"orthogonal, as torch does, and not the kernel as one matrix of shape {tuple(kernel.flatten(1).shape)}. For that, register "
-        f"paraform.Flatten(paraform.Orthogonal()); where the slices are meant, paraform.Orthogonal(slices=True).",
+        f"orthogonal, as torch does, and not the kernel as one matrix of shape {tuple(kernel.flatten(1).shape)}. For "
+        f"that, register paraform.Flatten(paraform.Orthogonal()); where the slices are meant, "
+        f"paraform.Orthogonal(slices=True).",
         stacklevel=_depth_of_user(),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
-from torch.nn import Module, ModuleDict
+from torch.nn import Module, ModuleDict, Parameter
 from torch.nn.parameter import is_lazy
 
 from .chain import ParametrizationList
@@ -62,6 +64,16 @@ def check_class(module: Module) -> None:
         raise RuntimeError(
             f"The class of this module, {title(module)}, was put on top of {cls.__name__} by another library (as "
             "torch.distributed's fully_shard does). Register and remove parametrizations before that."
+        )
+
+
+def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
+    """Refuse to take away a parameter that FSDP gathers, for each forward pass, on the module where it found it."""
+    # A sharded module says so itself, and so does every module below it that was sharded along.
+    if getattr(module, "_is_fsdp_managed_module", False) and any(isinstance(tensor, Parameter) for tensor in tensors):
+        raise RuntimeError(
+            f"{title(module)} is sharded by FSDP (torch.distributed's fully_shard), which has to find its parameters "
+            "where they are. Register and remove parametrizations first, then shard the model."
         )
 
 
