@@ -18,8 +18,8 @@ def tensor_of(module: nn.Module, name: str, *, lazy: type[Exception] = RuntimeEr
 
     Raises:
         ValueError: there is none, or it holds integers.
-        RuntimeError: the module is sharded by FSDP, or the tensor has no shape yet (or what ``lazy`` says instead of the
-            latter: torch's functions differ here).
+        RuntimeError: the module is sharded by FSDP, or the tensor has no shape yet (for that, what ``lazy`` says:
+            torch's functions differ here).
     """
     tensor = getattr(module, name, None)
     if not isinstance(tensor, Tensor):

@@ -192,8 +192,8 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
         )
         if isinstance(getattr(module, name, None), Tensor):
             hint = (
-                f" Its '{name}' is a plain attribute. If a hook computes it, as that of torch.nn.utils.prune does, take "
-                f"the hook off first: prune.remove(module, '{name}'). Otherwise make it a parameter or a buffer."
+                f" Its '{name}' is a plain attribute. If a hook computes it, as that of torch.nn.utils.prune does, "
+                f"take the hook off first: prune.remove(module, '{name}'). Otherwise make it a parameter or a buffer."
             )
         raise ValueError(
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
