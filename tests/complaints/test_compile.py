@@ -32,10 +32,12 @@ def test_torchtitan_pr_2754_equal_layers_compile_once(engine: Engine) -> None:
 
 @complaint(
     22,
+    "torchtitan PR#3286",
+    "torchtitan PR#1273",
     symptom="two layers that are parametrized alike have different classes",
     on_torch=wrong("the classes differ"),
 )
-def test_layers_that_are_parametrized_alike_have_one_class(engine: Engine) -> None:
+def test_torchtitan_pr_3286_layers_that_are_parametrized_alike_have_one_class(engine: Engine) -> None:
     assert type(doubled(engine)) is type(doubled(engine)), "the classes differ"
 
 
@@ -112,6 +114,8 @@ def test_a_model_that_uses_cached_compiles_to_one_graph(engine: Engine) -> None:
 @complaint(
     37,
     "pytorch#115744",
+    "pytorch#120914",
+    "pytorch#118795",
     symptom="a function that registers a parametrization cannot be compiled",
     on_torch=FIXED,
 )
