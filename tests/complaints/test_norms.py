@@ -68,11 +68,11 @@ def test_pytorch_pr_191141_weight_norm_refuses_a_length_of_another_rank(engine: 
 
 @complaint(
     18,
-    "pytorch#94759",
+    "pytorch#19126",
     symptom="the gradients of weight_norm are nan for a row of zeros",
     on_torch=wrong("a gradient is not finite"),
 )
-def test_pytorch_94759_the_gradients_of_weight_norm_are_finite_for_a_row_of_zeros(engine: Engine) -> None:
+def test_pytorch_19126_the_gradients_of_weight_norm_are_finite_for_a_row_of_zeros(engine: Engine) -> None:
     layer = nn.Linear(3, 3)
     with torch.no_grad():
         layer.weight[0] = 0

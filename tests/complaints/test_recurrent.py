@@ -80,6 +80,21 @@ def test_pytorch_65688_a_parametrized_recurrent_weight_takes_effect_and_trains(e
     assert torch.allclose(lstm(x)[0], plain(x)[0])
 
 
+@complaint(
+    32,
+    "pytorch#39311",
+    symptom="a recurrent layer with spectral_norm on all its weights cannot be moved to another device or dtype",
+    on_torch=FIXED,
+)
+def test_pytorch_39311_spectral_norm_of_all_weights_of_a_recurrent_layer_can_be_converted(engine: Engine) -> None:
+    lstm, x = nn.LSTM(3, 4, num_layers=2), torch.ones(2, 1, 3)
+    for name in [name for name, _ in lstm.named_parameters() if name.startswith("weight")]:
+        engine.parametrizations.spectral_norm(lstm, name)
+    expected = lstm.eval()(x)[0].detach().double()
+    assert torch.allclose(lstm.double()(x.double())[0], expected, atol=1e-6)
+    assert lstm.to("meta").weight_hh_l1.is_meta
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 @complaint(
     32,
