@@ -84,7 +84,7 @@ def test_pytorch_19126_the_gradients_of_weight_norm_are_finite_for_a_row_of_zero
 @complaint(
     18,
     "pytorch PR#191749",
-    "pytorch PR#130644",
+    "pytorch#130644",
     symptom="weight_norm of a vector is wrong once it is exported and decomposed",
     on_torch=wrong("the exported layer gives another result"),
 )

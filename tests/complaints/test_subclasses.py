@@ -94,6 +94,7 @@ def test_pytorch_123859_an_original_that_is_a_subclass_stays_one(engine: Engine)
     "ao#515",
     symptom="unwrapping a tensor subclass a second time breaks the layer",
     on_torch=FIXED,
+    ours="refused; the layer stays as it was",
 )
 def test_ao_pr_2062_unwrapping_twice_is_refused_and_leaves_the_layer_unwrapped_once(engine: Engine) -> None:
     layer, x = with_sum(engine, Unwrapped()), torch.ones(1, 3)
