@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import maps
 from .base import Constraint
 from .rounding import tolerance
-from .shapes import batch_size, require_matrix
+from .shapes import batch_size, require_matrix, require_no_kernel
 
 _MAPS = {
     "matrix_exp": maps.matrix_exp_at,
@@ -129,12 +129,8 @@ class Orthogonal(Constraint):
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_matrix(self, shape)
-        if len(shape) > 3 and not self.slices:
-            raise ValueError(
-                f"{self} expects a matrix or a batch of them, got shape {tuple(shape)}, of which only the slices of "
-                f"shape {tuple(shape[-2:])} would be orthogonal. For a convolution's kernel as one matrix write "
-                f"Flatten({self}); if the slices are meant, Orthogonal(slices=True)."
-            )
+        if not self.slices:
+            require_no_kernel(self, shape)
         if dtype.is_complex and self.map == "householder":
             raise ValueError(f"{self} expects real numbers, got {dtype}; use map='matrix_exp' or 'cayley'.")
 
