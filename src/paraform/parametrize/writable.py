@@ -67,14 +67,16 @@ def writable(model: Module) -> Iterator[Module]:
     """
     if not isinstance(model, Module):
         raise TypeError(f"Expected an nn.Module to write to, got {type(model).__name__}.")
-    with plain_selves([module for module in model.modules() if "parametrizations" in module._modules]):
+    with plain_selves(list(model.modules())):
         yield model
 
 
 @contextmanager
 def plain_selves(modules: Iterable[Module]) -> Iterator[None]:
     """:func:`writable`, of these modules and not of those below."""
-    parametrized = [module for module in modules if own_class(type(module)) is not None]
+    parametrized = [
+        module for module in modules if "parametrizations" in module._modules and own_class(type(module)) is not None
+    ]
     for module in parametrized:
         check_class(module)
     aside: list[_Aside] = []
