@@ -15,6 +15,7 @@ from . import parametrizations, parametrize
 from .constraints import (
     Constraint,
     ConstraintError,
+    Flatten,
     Masked,
     Orthogonal,
     PositiveDefinite,
@@ -27,12 +28,14 @@ from .constraints import (
 from .parametrize import (
     ParametrizationList,
     cached,
+    functional_call,
     is_parametrized,
     plain_state_dict,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
     type_before_parametrizations,
+    writable,
 )
 
 __version__ = "0.1.0"
@@ -40,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Constraint",
     "ConstraintError",
+    "Flatten",
     "Masked",
     "Orthogonal",
     "ParametrizationList",
@@ -51,6 +55,7 @@ __all__ = [
     "WeightNorm",
     "__version__",
     "cached",
+    "functional_call",
     "is_parametrized",
     "parametrizations",
     "parametrize",
@@ -59,4 +64,5 @@ __all__ = [
     "remove_parametrizations",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "writable",
 ]

@@ -29,7 +29,8 @@ class WeightNorm(Constraint):
 
     Raises:
         TypeError: ``dim`` is neither an int nor None.
-        ValueError: the tensor has no dimension ``dim``, or its norm overflows its dtype.
+        ValueError: the tensor has no dimension ``dim``, or its norm overflows its dtype; or ``original0`` was replaced
+            by a tensor that has neither as many dimensions as ``original1`` nor none.
         RuntimeError: it stands behind another parametrization, where there is one tensor only.
 
     >>> from torch import nn
@@ -52,6 +53,11 @@ class WeightNorm(Constraint):
             raise RuntimeError(
                 f"{self} expects two raw tensors, size and direction, got one: it cannot stand behind another "
                 f"parametrization. Register it before the others."
+            )
+        if g.ndim not in (0, v.ndim):  # it would be broadcast along dimensions that nobody named
+            raise ValueError(
+                f"{self} expects one size for each slice, shape {_sizes(v, self.dim)}, got shape {tuple(g.shape)}; "
+                f"reshape it."
             )
         return maps.sized(v, g, self.dim)
 
@@ -89,6 +95,5 @@ class WeightNorm(Constraint):
         return g, torch.where(g == 0, 1, value)
 
 
-def _sizes(v: Tensor, dim: int | None) -> torch.Size:
-    """The shape of the sizes that go with the direction ``v``."""
-    return torch.Size(() if dim is None else [size if i == dim % v.ndim else 1 for i, size in enumerate(v.shape)])
+def _sizes(v: Tensor, dim: int | None) -> tuple[int, ...]:
+    return () if dim is None else tuple(size if i == dim % v.ndim else 1 for i, size in enumerate(v.shape))

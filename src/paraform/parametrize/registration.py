@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .chain import UNSAFE, ParametrizationList, check_same, copy_like, hold, originals_of, write
+from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
 from .classes import chains_of, own_class, parametrized_class
 from .errors import explain, says_there_is_no_inverse, title
 from .rollback import restored_on_failure
@@ -15,9 +15,13 @@ from .surgery import (
     become,
     check_class,
     check_initialised,
+    check_unsharded,
     class_with,
     is_parametrized,
     place,
+    plain_order,
+    sort,
+    take_back,
     tensors_of,
     type_before_parametrizations,
 )
@@ -58,7 +62,8 @@ def register_parametrization(
             what it knows from another tensor (its attribute ``learned`` is true, as a constraint's is after its
             registration).
         RuntimeError: the tensor is not initialised yet (a lazy module before its first forward pass), or another
-            library has changed the module's class since its last registration.
+            library has changed the module's class since its last registration, or the module is sharded by FSDP
+            already (register first, then call ``fully_shard``).
 
     Mirrors ``torch.nn.utils.parametrize.register_parametrization``.
 
@@ -106,7 +111,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     Raises:
         ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals.
         RuntimeError: the value has another dtype than the single original, which is to hold it, or is no tensor; or
-            another library has changed the module's class since the registration.
+            another library has changed the module's class since the registration; or the module is sharded by FSDP.
 
     Mirrors ``torch.nn.utils.parametrize.remove_parametrizations``. A single original stays the same ``Parameter``
     object. With several, the value becomes a new ``Parameter`` where they were parameters, also under ``no_grad``.
@@ -126,6 +131,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     check_class(module)
     chain = chains_of(module)[tensor_name]
     originals = originals_of(chain)
+    check_unsharded(module, originals)
     if not leave_parametrized and not chain.is_tensor:
         raise ValueError(
             f"'{tensor_name}' of {title(module)} has {len(originals)} originals, so there is no single raw tensor to "
@@ -134,7 +140,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
     adopt(module)
     persistent = not chain._non_persistent_buffers_set
-    base = type_before_parametrizations(module)
+    base, order = type_before_parametrizations(module), plain_order(module)
     chains = chains_of(module)
     del chains[tensor_name]
     if chains:
@@ -142,7 +148,8 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         del module._modules["parametrizations"]
         become(module, base)
-    hold(module, tensor_name, tensor)
+    take_back(module, tensor_name, tensor)
+    sort(module._parameters, order)
     if not isinstance(tensor, Parameter) and not persistent:
         module._non_persistent_buffers_set.add(tensor_name)
     return module
@@ -162,7 +169,9 @@ def _check_arguments(module: Module, tensor_name: str, parametrization: Module) 
             "Write its forward in a subclass of nn.Module."
         )
     if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError("A module that TorchScript compiled cannot be parametrized. Register first, then compile.")
+        raise TypeError(
+            "A module that TorchScript compiled cannot be parametrized. Register first, then torch.jit.trace it."
+        )
     if getattr(parametrization, "learned", False):
         raise ValueError(
             f"This {title(parametrization)} serves the tensor that it was registered on before. "
@@ -185,11 +194,17 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
             if path
             else ""
         )
+        if isinstance(getattr(module, name, None), Tensor):
+            hint = (
+                f" Its '{name}' is a plain attribute. If a hook computes it, as that of torch.nn.utils.prune does, "
+                f"take the hook off first: prune.remove(module, '{name}'). Otherwise make it a parameter or a buffer."
+            )
         raise ValueError(
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
     check_initialised(module, name, original)
     check_class(module)
+    check_unsharded(module, [original])
     others = getattr(module, "parametrizations", None)
     if others is not None and not is_parametrized(module):
         raise ValueError(

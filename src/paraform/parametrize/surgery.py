@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from torch import Tensor
-from torch.nn import Module, ModuleDict
+from torch.nn import Module, ModuleDict, Parameter
 from torch.nn.parameter import is_lazy
 
-from .chain import ParametrizationList
+from .chain import ParametrizationList, hold
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
 from .state_dict import names_in_order
@@ -66,6 +69,16 @@ def check_class(module: Module) -> None:
         )
 
 
+def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
+    """Refuse to take away a parameter that FSDP gathers, for each forward pass, on the module where it found it."""
+    # A sharded module says so itself, and so does every module below it that was sharded along.
+    if getattr(module, "_is_fsdp_managed_module", False) and any(isinstance(tensor, Parameter) for tensor in tensors):
+        raise RuntimeError(
+            f"{title(module)} is sharded by FSDP (torch.distributed's fully_shard), which has to find its parameters "
+            "where they are. Register and remove parametrizations first, then shard the model."
+        )
+
+
 def class_with(module: Module, name: str) -> type:
     """The class of ``module`` when ``name`` is parametrized too."""
     names = {name}
@@ -80,21 +93,42 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     if is_parametrized(module):
         adopt(module)
     else:
-        module._modules["parametrizations"] = ModuleDict().train(module.training)
+        module._modules["parametrizations"] = parametrizations = ModuleDict().train(module.training)
+        vars(parametrizations)["plain_order"] = tuple(module._parameters)
     become(module, cls)
     module._parameters.pop(name, None)
-    module._buffers.pop(name, None)
+    module._buffers[name] = None  # the place where functional_call puts what stands in for the value
     module._non_persistent_buffers_set.discard(name)
     chain.training = module.training
     chains_of(module)[name] = chain
+
+
+def take_back(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is."""
+    if isinstance(tensor, Parameter):
+        module._buffers.pop(name, None)
+    hold(module, name, tensor)
+
+
+def plain_order(module: Module) -> tuple[str, ...]:
+    """The names of the parameters of ``module``, as they stood before any of them was parametrized."""
+    return vars(module._modules["parametrizations"]).get("plain_order", ())  # type: ignore[no-any-return]
+
+
+def sort(held: dict[str, Any], order: Iterable[str]) -> None:
+    """Bring the names in ``held`` into this order; others come behind."""
+    names = [name for name in order if name in held]
+    for name in [*names, *(name for name in list(held) if name not in names)]:
+        held[name] = held.pop(name)
 
 
 def adopt(module: Module) -> None:
     """Make a module that ``torch.nn.utils.parametrize`` parametrized one of ours; other modules do not notice."""
     chains = chains_of(module)
     become(module, parametrized_class(type_before_parametrizations(module), chains))
-    for chain in chains.values():
+    for name, chain in chains.items():
         become(chain, ParametrizationList)
+        module._buffers.setdefault(name, None)
 
 
 def become(module: Module, cls: type) -> None:
