@@ -1,6 +1,7 @@
 """State dicts under other names than the chain's own, in and out; held against plain modules and torch's own hooks."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -107,6 +108,21 @@ def test_the_functions_on_the_meta_device_take_a_plain_state_dict(name: str, way
             tensor.fill_(float("nan"))
     read.load_state_dict(plain_state_dict(written), assign=way == "assign")
     torch.testing.assert_close(read.weight, written.weight, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [Orthogonal, SpectralNorm, WeightNorm], ids=lambda make: make.__name__)
+def test_a_layer_that_was_emptied_into_memory_starts_anew_by_its_own_reset(make) -> None:
+    with torch.device("meta"):
+        layer = register_parametrization(nn.Linear(4, 6), "weight", make())
+    layer.to_empty(device="cpu")
+    for tensor in layer.state_dict().values():
+        tensor.fill_(torch.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the distance to the set
+        layer.reset_parameters()
+    constraint = layer.parametrizations.weight[0]
+    assert constraint.residual(layer.weight.detach()).max() < 1e-2
+    assert all(torch.isfinite(tensor).all() for tensor in layer.state_dict().values())
 
 
 def test_without_assign_a_plain_state_dict_does_not_pass_a_model_on_the_meta_device_by() -> None:
