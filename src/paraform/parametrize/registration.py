@@ -9,6 +9,7 @@ from torch.nn import Module, Parameter
 from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
 from .classes import chains_of, own_class, parametrized_class
 from .errors import explain, says_there_is_no_inverse, title
+from .reads import look
 from .rollback import restored_on_failure
 from .surgery import (
     adopt,
@@ -224,7 +225,7 @@ def _append(module: Module, name: str, parametrization: Module, unsafe: bool) ->
     chain = chains_of(module)[name]
     if not unsafe:
         with torch.no_grad():
-            before = chain()
+            before = look(chain)
             value = parametrization(before)
             check_same("the parametrization", value, before, ("dtype", "shape"), hint=UNSAFE)
             if hasattr(parametrization, "right_inverse"):

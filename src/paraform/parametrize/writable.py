@@ -13,7 +13,7 @@ from torch.nn import Module, ModuleDict
 from .chain import ParametrizationList, copy_like, originals_of
 from .classes import chains_of, own_class
 from .errors import explain
-from .reads import unchanged_state
+from .reads import look
 from .rollback import restored_on_failure
 from .surgery import become, check_class, plain_order, sort, take_back
 
@@ -136,8 +136,8 @@ def _bring_back(aside: _Aside) -> dict[str, Tensor]:
 
 
 def _plain(chain: ParametrizationList) -> Tensor:
-    with torch.no_grad(), unchanged_state(chain):
-        return copy_like(originals_of(chain), chain())
+    with torch.no_grad():
+        return copy_like(originals_of(chain), look(chain))
 
 
 def _same(tensor: Tensor, before: Tensor) -> bool:
