@@ -67,8 +67,8 @@ UNMET = [
         "`state_dict()` has torch's keys for a parametrized tensor, so a loader that compares keys by itself, and does "
         "not call `load_state_dict`, finds that they differ from plain ones",
         "Checkpoints go both ways between the two engines, and do so by their keys.",
-        "`load_state_dict` reads plain and old names, with `strict=False` too; `plain_state_dict(model)` has plain keys, "
-        "to compare with or to save",
+        "`load_state_dict` reads plain and old names, with `strict=False` too; `plain_state_dict(model)` has plain "
+        "keys, to compare with or to save",
     ),
     Unmet(
         12,

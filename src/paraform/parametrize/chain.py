@@ -52,8 +52,6 @@ class ParametrizationList(ModuleList):
     """How far registration moved the value (Frobenius distance), or None where it was not measured (``unsafe``)."""
     shape: torch.Size | None = None
     """The shape of the value, or None where it is not known (``unsafe``)."""
-    order: tuple[str, ...] = ()
-    """The names of the module's tensors in their plain order, as far as this tensor's registration saw them."""
 
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         if len(modules) == 0:

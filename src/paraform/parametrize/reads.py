@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from . import cache
 from .chain import ParametrizationList, originals_of
+from .twin import twin_of
 from .writes import handle
 
 
@@ -52,26 +52,9 @@ def look(chain: ParametrizationList) -> Tensor:
     A parametrization may move its buffers on at each evaluation in training mode, as a power iteration does. That is
     for forward passes, not for those who only look.
     """
-    twin = _twin(chain, {})
+    twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
     twin._buffers = chain._buffers  # originals, where a buffer is parametrized
     return twin()  # type: ignore[no-any-return]
-
-
-def _twin(module: Module, known: dict[Module, Module]) -> Any:
-    """A module with the same attributes and parameters, and copies of the buffers. (Not a change of the module itself
-    for a while: another thread may be computing with it.)"""
-    if isinstance(module, torch.jit.ScriptModule):
-        return module  # its tensors are not Python's
-    twin = known.get(module)
-    if twin is None:
-        twin = known[module] = object.__new__(type(module))
-        state = vars(twin)
-        state.update(vars(module))
-        state["_buffers"] = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
-        state["_modules"] = {
-            name: None if child is None else _twin(child, known) for name, child in module._modules.items()
-        }
-    return twin
 
 
 def _has_state(chain: ParametrizationList) -> bool:

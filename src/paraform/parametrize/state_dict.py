@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 from torch.nn.utils import parametrize
 
 from .chain import ParametrizationList
-from .twin import twin_of
+from .reads import look
 
 _CHAINS = (ParametrizationList, parametrize.ParametrizationList)
 
 
+@torch.no_grad()
 def plain_state_dict(model: Module) -> dict[str, Any]:
     """The state dict of the model as it was before anything was parametrized: plain names, computed values.
 
@@ -49,7 +50,7 @@ def plain_state_dict(model: Module) -> dict[str, Any]:
                 plain[prefix + name] = found[prefix + name]
             elif chain is not None and not chain._non_persistent_buffers_set:
                 if chain not in values:
-                    values[chain] = _value(chain)
+                    values[chain] = look(chain).detach().contiguous()
                 plain[prefix + name] = values[chain]
     for key, tensor in found.items():  # what a hook of the model's own has named
         if not key.startswith(hidden or "\0"):
@@ -63,25 +64,13 @@ def plain_state_dict(model: Module) -> dict[str, Any]:
 def names_in_order(module: Module) -> list[str]:
     """The tensors of ``module`` by name, parameters first, as they would stand if none were parametrized."""
     chains = chains_in(module)
-    held = [name for name in (*module._parameters, *module._buffers) if name not in chains]
-    order: tuple[str, ...] = next((getattr(chain, "order", ()) for chain in reversed(chains.values())), ())
-    unknown = [name for name in chains if name not in order]  # torch's engine has put these on
-    known = [name for name in order if name in chains or name in held]
-    names = [*unknown, *known, *(name for name in held if name not in order)]
-    buffers = {name for name in names if name not in module._parameters and not _is_of_parameters(chains.get(name))}
-    return sorted(names, key=buffers.__contains__)
-
-
-def _is_of_parameters(chain: Any) -> bool:
-    return chain is not None and bool(chain._parameters)
-
-
-def _value(chain: Any) -> Tensor:
-    """The value of ``chain``, which does not notice that it is asked."""
-    with torch.no_grad():
-        twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
-        value: Tensor = twin()
-    return value.detach().contiguous()
+    parametrized = [name for name, chain in chains.items() if chain._parameters]
+    # Where torch's engine has registered, nobody knows: first, as a weight is.
+    order = vars(module._modules["parametrizations"]).get("plain_order", parametrized) if chains else ()
+    parameters = dict.fromkeys((*order, *module._parameters, *parametrized))
+    buffers = dict.fromkeys((*module._buffers, *chains))  # a parametrized one has kept its place
+    held = {*module._parameters, *parametrized}
+    return [*(name for name in parameters if name in held), *(name for name in buffers if name not in held)]
 
 
 def _modules(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:

@@ -12,7 +12,6 @@ from torch.nn.parameter import is_lazy
 from .chain import ParametrizationList, hold
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
-from .state_dict import names_in_order
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
@@ -89,7 +88,6 @@ def class_with(module: Module, name: str) -> type:
 
 def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> None:
     """Let ``chain`` be what ``name`` of ``module`` is; the plain tensor of that name goes."""
-    chain.order = tuple(dict.fromkeys((*names_in_order(module), name)))
     if is_parametrized(module):
         adopt(module)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -20,6 +21,8 @@ def twin_of(module: M, own: Callable[[Tensor], Tensor], seen: dict[Any, Any] | N
     an inverse learns), it writes to the twin alone: nobody who reads ``module`` meanwhile notices.
     """
     seen = {} if seen is None else seen
+    if isinstance(module, torch.jit.ScriptModule):
+        return module  # its tensors are not Python's
     if module in seen:
         return seen[module]  # type: ignore[no-any-return]
     twin = seen[module] = type(module).__new__(type(module))
