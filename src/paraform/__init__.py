@@ -25,6 +25,7 @@ from .constraints import (
     WeightNorm,
 )
 from .parametrize import (
+    Function,
     ParametrizationList,
     cached,
     is_parametrized,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Constraint",
     "ConstraintError",
+    "Function",
     "Masked",
     "Orthogonal",
     "ParametrizationList",

@@ -2,11 +2,13 @@
 
 from .cache import cached
 from .chain import ParametrizationList
+from .function import Function
 from .registration import register_parametrization, remove_parametrizations
 from .surgery import is_parametrized, type_before_parametrizations
 from .transfer import transfer_parametrizations_and_params
 
 __all__ = [
+    "Function",
     "ParametrizationList",
     "cached",
     "is_parametrized",

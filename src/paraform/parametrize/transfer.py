@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import Module
 
-from .chain import ParametrizationList, check_same
+from .chain import ParametrizationList
 from .classes import chain_of, chains_of
 from .errors import title
-from .surgery import check_class, check_initialised, class_with, is_parametrized, place
+from .lazy import check_initialised
+from .surgery import check_class, class_with, is_parametrized, place
+from .tensors import check_same
 
 
 def transfer_parametrizations_and_params(
