@@ -54,6 +54,7 @@ class ParametrizationList(EditableSteps):
         if len(modules) == 0:
             raise ValueError("ParametrizationList needs at least one parametrization, got none.")
         super().__init__(modules)
+        self._off = ()
         self.unsafe = unsafe
         with torch.no_grad():
             raw: Any = original.detach().clone()  # an inverse that works in place must not reach `original` yet

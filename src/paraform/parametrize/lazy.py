@@ -16,7 +16,8 @@ from .rollback import restored_on_failure
 class PendingParametrizations(Module):
     """What ``module.parametrizations`` is until the first forward pass of a lazy module: the steps by tensor name.
 
-    As a child of the module they move, change mode and are saved with it; they are on no tensor yet.
+    As a child of the module they move, change mode and are saved with it; they are on no tensor yet. It is no
+    ``ModuleDict``, so for everyone who asks, torch's engine too, the module is not parametrized.
     """
 
     def add(self, name: str, step: Module, unsafe: bool) -> None:

@@ -205,7 +205,7 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
         raise ValueError(
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
-    if becomes_another(module):
+    if becomes_another(module) or pending_of(module) is not None:
         _check_attribute(module)
         put_off(module, name, parametrization, unsafe)
         return

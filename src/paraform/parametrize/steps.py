@@ -21,11 +21,11 @@ class Steps(ModuleList):
     """
 
     _off: tuple[str, ...] = ()
-    """The keys of the steps that are switched off, in their order; set on the instance only where there are any."""
+    """The keys of the steps that are switched off, in their order."""
     _where: str = "a tensor"
     """How an error names what the steps are on."""
 
-    def _on(self, off: Iterable[str] | None = None) -> Iterable[tuple[int, Module]]:
+    def _on(self, off: Sequence[str] | None = None) -> Iterable[tuple[int, Module]]:
         """The steps that are not switched off, with their indices."""
         off = self._off if off is None else off
         if not off:
@@ -49,15 +49,11 @@ class Steps(ModuleList):
         return list(self._modules)[index]
 
     def _free_key(self) -> str:
-        return str(1 + max((int(key) for key in self._modules if key.isdigit()), default=-1))
+        return str(1 + max([-1, *[int(key) for key in self._modules if key.isdigit()]]))
 
-    def _set_off(self, keys: Iterable[str]) -> None:
-        off = set(keys)
-        ordered = tuple(key for key in self._modules if key in off)  # so that equal states compile once
-        if ordered:
-            self._off = ordered
-        elif "_off" in self.__dict__:
-            del self._off
+    def _set_off(self, keys: list[str]) -> None:
+        # In the order of the steps, so that each state has one value, for which torch.compile compiles once.
+        self._off = tuple([key for key in self._modules if key in keys])
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -86,6 +86,7 @@ def adopt(module: Module) -> None:
     become(module, parametrized_class(type_before_parametrizations(module), chains))
     for name, chain in chains.items():
         become(chain, ParametrizationList)
+        chain._off = chain._off  # on the chain itself, whose state torch.compile sees
         chain._where = where(module, name)
 
 

@@ -52,31 +52,32 @@ class SwitchableSteps(Steps):
         True
         """
         with self._explained("switching off a step of"):
-            off = {*self._off, *map(self._key, steps)}
+            off = [*self._off, *[self._key(step) for step in steps]]
             self._check_off(off)
             self._set_off(off)
 
     def switch_on(self, *steps: int | Module) -> None:
         """Take these steps into account again; those that are switched on already stay so."""
         with self._explained("switching on a step of"):
-            self._set_off(set(self._off).difference(map(self._key, steps)))
+            on = [self._key(step) for step in steps]
+            self._set_off([key for key in self._off if key not in on])
 
     @contextmanager
     def switched_off(self, *steps: int | Module) -> Iterator[None]:
         """Within this context these steps are switched off. After it they are what they were before."""
         before = self._off
         self.switch_off(*steps)
-        mine = set(self._off).difference(before)
+        mine = [key for key in self._off if key not in before]
         try:
             yield
         finally:
-            self._set_off(set(self._off).difference(mine))
+            self._set_off([key for key in self._off if key not in mine])
 
     def is_on(self, step: int | Module) -> bool:
         """Whether a step is not switched off."""
         return self._key(step) not in self._off
 
-    def _check_off(self, off: set[str]) -> None:
+    def _check_off(self, off: list[str]) -> None:
         (first_key, first), *_ = self._modules.items()
         if not self.is_tensor and first_key in off:
             raise ValueError(
