@@ -77,7 +77,7 @@ def test_removing_a_step_keeps_the_value_the_parameter_the_class_and_the_keys_of
 def test_a_step_is_named_by_its_index_from_either_end_or_by_itself() -> None:
     middle = Plus(3.0)
     for name in (1, -2, middle):
-        layer, chain = chained(Times(2.0), middle, Times(5.0))
+        _, chain = chained(Times(2.0), middle, Times(5.0))
         chain.remove(name)
         assert [type(step) for step in chain] == [Times, Times]
         assert [step.factor.item() for step in (chain[0], chain[1], chain[-1])] == [2.0, 5.0, 5.0]
@@ -213,7 +213,7 @@ def test_the_list_verbs_say_the_same() -> None:
     assert [type(step).__name__ for step in chain] == ["Times", "Plus", "Function", "Double"]
     assert type(chain[1:]) is nn.ModuleList
     assert list(chain[1:]) == list(chain)[1:]
-    assert list(chain + [Double()])[:4] == list(chain)
+    assert list(chain + nn.ModuleList([Double()]))[:4] == list(chain)
 
 
 def test_a_new_step_takes_the_mode_of_the_chain() -> None:

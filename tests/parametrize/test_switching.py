@@ -73,7 +73,7 @@ def test_assignment_goes_past_the_step_that_is_off() -> None:
 
 
 def test_contexts_nest_and_leave_what_was_off_before() -> None:
-    layer, chain = adapted()
+    _, chain = adapted()
     chain.switch_off(1)
     with chain.switched_off(1, 2):
         with chain.switched_off(0):

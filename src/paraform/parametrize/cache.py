@@ -162,7 +162,13 @@ def _same(parts: list[Any], before: list[Any]) -> bool:
 
 def _parts(module: Module) -> list[Any]:
     """Every module below, its mode and its tensors; not by ``modules()``: torch.compile refuses it after a write."""
-    parts = [module, module.training, *getattr(module, "_off", ()), *module._parameters.values(), *module._buffers.values()]
+    parts = [
+        module,
+        module.training,
+        *getattr(module, "_off", ()),
+        *module._parameters.values(),
+        *module._buffers.values(),
+    ]
     for child in module._modules.values():
         parts += [] if child is None else _parts(child)
     return parts
@@ -218,7 +224,11 @@ def _record(chain: ParametrizationList, value: Tensor) -> _Entry | None:
     return _Entry(
         value,
         tuple((module, module.training, len(module._modules)) for module in modules),
-        ((vars(chain), "_off", vars(chain).get("_off"), None), *children, *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors)),
+        (
+            (vars(chain), "_off", vars(chain).get("_off"), None),
+            *children,
+            *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors),
+        ),
         tuple(chain._modules),
     )
 

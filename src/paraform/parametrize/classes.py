@@ -12,6 +12,7 @@ from torch.nn import Module, RNNBase
 
 from . import cache
 from .chain import ParametrizationList
+from .containers import item_methods
 from .errors import explain, title
 
 
@@ -91,7 +92,7 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
         "register_parameter": _refuse_parametrized(base.register_parameter),  # type: ignore[attr-defined]
         "register_buffer": _refuse_parametrized(base.register_buffer),  # type: ignore[attr-defined]
     }
-    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **members})  # type: ignore[no-any-return]
+    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **item_methods(base), **members})  # type: ignore[no-any-return]
 
 
 # An AttributeError inside a property makes Python ask __getattr__ and forget the error. It waits here meanwhile.

@@ -176,9 +176,13 @@ class EditableSteps(SwitchableSteps):
         if new is not None:
             inverse = inverse_if_any(start, new, raw)
             raw = raw if inverse is NotImplemented else inverse
-            if (head or isinstance(raw, Tensor)) and not (self.unsafe or unsafe):
-                shape = ("shape",) if head else ()  # originals may have any shape
-                check_same("right_inverse", raw, until[0], ("dtype", "device", *shape))
+            raws = as_tensors(raw)
+            if not (self.unsafe or unsafe):
+                if head or isinstance(raw, Tensor):
+                    shape = ("shape",) if head else ()  # originals may have any shape
+                    check_same("right_inverse", raw, until[0], ("dtype", "device", *shape))
+                (value,) = compose([(start, new)], raws)
+                check_same("the parametrization", value, until[0], ("dtype", "shape"), hint=UNSAFE)
         for index, step in reversed(head):
             raw = inverse_if_any(index, step, raw)
             if raw is NotImplemented:

@@ -68,13 +68,14 @@ class Steps(ModuleList):
 
     def append(self, module: Module) -> Any:
         """Add a step at the end and ask nothing, as torch's does: ``register_parametrization`` is what checks it."""
-        self.add_module(self._free_key(), as_parametrization(module))
-        return self
+        return self.extend([module])
 
     def extend(self, modules: Iterable[Module]) -> Any:
         """Append several."""
-        for step in [as_parametrization(module) for module in modules]:
-            self.append(step)
+        with self._explained("appending to"):
+            steps = [as_parametrization(module) for module in modules]
+        for step in steps:
+            self.add_module(self._free_key(), step)
         return self
 
     def __repr__(self) -> str:

@@ -96,9 +96,9 @@ def _shared_chain(source: ParametrizationList, steps: list[tuple[str, Module, bo
     torch.nn.ModuleList.__init__(chain)
     off = []
     for key, step, is_off in steps:
-        key = chain._free_key() if key in chain._modules else key
-        chain._modules[key] = step
-        off += [key] if is_off else []
+        new_key = chain._free_key() if key in chain._modules else key
+        chain._modules[new_key] = step
+        off += [new_key] if is_off else []
     chain._set_off(off)
     chain.unsafe, chain.is_tensor, chain.ntensors = source.unsafe, source.is_tensor, source.ntensors
     chain.shape = getattr(source, "shape", None)
