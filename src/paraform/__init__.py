@@ -28,11 +28,13 @@ from .parametrize import (
     Function,
     ParametrizationList,
     cached,
+    functional_call,
     is_parametrized,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
     type_before_parametrizations,
+    writable,
 )
 
 __version__ = "0.1.0"
@@ -52,6 +54,7 @@ __all__ = [
     "WeightNorm",
     "__version__",
     "cached",
+    "functional_call",
     "is_parametrized",
     "parametrizations",
     "parametrize",
@@ -59,4 +62,5 @@ __all__ = [
     "remove_parametrizations",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "writable",
 ]

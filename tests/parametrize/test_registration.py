@@ -49,7 +49,7 @@ def test_the_tensor_becomes_a_property_of_a_class_named_after_the_base(host: Hos
     assert isinstance(module, base)
     assert isinstance(getattr(type(module), host.name), property)
     assert host.name not in module._parameters
-    assert host.name not in module._buffers
+    assert host.name not in dict(module.named_buffers())
 
 
 @on_hosts

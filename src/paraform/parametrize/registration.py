@@ -23,11 +23,14 @@ from .surgery import (
     class_with,
     is_parametrized,
     place,
+    plain_order,
+    sort,
+    take_back,
     tensors_of,
     type_before_parametrizations,
 )
 from .switching import originals_of
-from .tensors import UNSAFE, check_same, copy_like, distance, hold, write
+from .tensors import UNSAFE, check_same, copy_like, distance, write
 
 
 def register_parametrization(
@@ -159,7 +162,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
     adopt(module)
     persistent = not chain._non_persistent_buffers_set
-    base = type_before_parametrizations(module)
+    base, order = type_before_parametrizations(module), plain_order(module)
     chains = chains_of(module)
     del chains[tensor_name]
     if chains:
@@ -167,7 +170,8 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         del module._modules["parametrizations"]
         become(module, base)
-    hold(module, tensor_name, tensor)
+    take_back(module, tensor_name, tensor)
+    sort(module._parameters, order)
     if not isinstance(tensor, Parameter) and not persistent:
         module._non_persistent_buffers_set.add(tensor_name)
     return module

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from torch.nn import Module, ModuleDict
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module, ModuleDict, Parameter
 
 from .chain import ParametrizationList
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
+from .tensors import hold
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
@@ -70,14 +75,34 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     if is_parametrized(module):
         adopt(module)
     else:
-        module._modules["parametrizations"] = ModuleDict().train(module.training)
+        module._modules["parametrizations"] = parametrizations = ModuleDict().train(module.training)
+        vars(parametrizations)["plain_order"] = tuple(module._parameters)
     become(module, cls)
     module._parameters.pop(name, None)
-    module._buffers.pop(name, None)
+    module._buffers[name] = None  # the place where functional_call puts what stands in for the value
     module._non_persistent_buffers_set.discard(name)
     chain.training = module.training
     chain._where = where(module, name)
     chains_of(module)[name] = chain
+
+
+def take_back(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is."""
+    if isinstance(tensor, Parameter):
+        module._buffers.pop(name, None)
+    hold(module, name, tensor)
+
+
+def plain_order(module: Module) -> tuple[str, ...]:
+    """The names of the parameters of ``module``, as they stood before any of them was parametrized."""
+    return vars(module._modules["parametrizations"]).get("plain_order", ())  # type: ignore[no-any-return]
+
+
+def sort(held: dict[str, Any], order: Iterable[str]) -> None:
+    """Bring the names in ``held`` into this order; others come behind."""
+    names = [name for name in order if name in held]
+    for name in [*names, *(name for name in list(held) if name not in names)]:
+        held[name] = held.pop(name)
 
 
 def adopt(module: Module) -> None:
@@ -88,6 +113,7 @@ def adopt(module: Module) -> None:
         become(chain, ParametrizationList)
         chain._off = chain._off  # on the chain itself, whose state torch.compile sees
         chain._where = where(module, name)
+        module._buffers.setdefault(name, None)
 
 
 def where(module: Module, name: str) -> str:

@@ -1,0 +1,87 @@
+"""What a read of a parametrized tensor gives: in a forward pass the value, outside of one a value to write to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from . import cache
+from .chain import ParametrizationList
+from .switching import originals_of
+from .writes import handle
+
+
+def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
+    """The value of ``chain``, which is what the tensor ``name`` of ``module`` is."""
+    if torch.compiler.is_dynamo_compiling():  # compiled code is a forward pass, or as good as one
+        return cache.read(chain)
+    looks = chain.training and _has_state(chain) and not in_forward()
+    value = cache.read(chain, _look if looks else None)
+    if type(value) is not Tensor or _is_transformed() or in_forward():
+        return value
+    handles = cache.handles()
+    known = None if handles is None else handles.get(id(value))
+    if known is None or known[0] is not value:
+        known = (value, handle(module, name, value, originals_of(chain)))
+        if handles is not None:
+            handles[id(value)] = known
+    return known[1]
+
+
+def in_forward() -> bool:
+    """Whether this thread is inside the forward pass of some module: its ``forward``, or the hooks around it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "forward" or code is _CALL:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_CALL = Module._call_impl.__code__
+
+
+@contextmanager
+def unchanged_state(chain: ParametrizationList) -> Iterator[None]:
+    """Leave the buffers of the parametrizations as they are: what is computed within works on copies of them.
+
+    A parametrization may move its buffers on at each evaluation in training mode, as a power iteration does. That is
+    for forward passes, not for those who only look.
+    """
+    holders = [(module, module._buffers) for step in chain for module in step.modules() if module._buffers]
+    try:
+        for module, buffers in holders:
+            module._buffers = {name: None if held is None else held.clone() for name, held in buffers.items()}
+        yield
+    finally:
+        for module, buffers in holders:
+            module._buffers = buffers
+
+
+def _look(chain: ParametrizationList) -> Tensor:
+    with unchanged_state(chain):
+        return chain()  # type: ignore[no-any-return]
+
+
+def _has_state(chain: ParametrizationList) -> bool:
+    """Whether a parametrization of ``chain`` may have buffers. (Quick, for every read asks it.)"""
+    for step in chain._modules.values():  # noqa: SIM110 (any() costs as much again)
+        if step._buffers or step._modules:
+            return True
+    return False
+
+
+def _is_transformed() -> bool:
+    """Whether a trace or a transform looks at every operation: it would see the difference."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+    )
