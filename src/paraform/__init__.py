@@ -15,6 +15,7 @@ from . import parametrizations, parametrize
 from .constraints import (
     Constraint,
     ConstraintError,
+    Flatten,
     Masked,
     Orthogonal,
     PositiveDefinite,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Constraint",
     "ConstraintError",
+    "Flatten",
     "Function",
     "Masked",
     "Orthogonal",

@@ -459,7 +459,7 @@ def test_a_list_without_parametrizations_is_refused() -> None:
 def test_a_module_compiled_by_torchscript_is_refused() -> None:
     with pytest.warns(DeprecationWarning, match="torch.jit.script"):
         scripted = torch.jit.script(nn.Linear(4, 4))
-    with pytest.raises(TypeError, match="Register first, then compile"):
+    with pytest.raises(TypeError, match=r"Register first, then torch\.jit\.trace it"):
         parametrize.register_parametrization(scripted, "weight", Halve())
 
 

@@ -1,6 +1,7 @@
 """writable() makes a model its plain self for a while; reset_parameters() is that for one layer."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -186,3 +187,33 @@ def test_looking_at_a_model_leaves_the_state_of_its_parametrizations() -> None:
         layer(torch.ones(1, 2))
         layer(torch.ones(1, 2))
     assert torch.equal(ticks, before + 2)
+
+
+def test_threads_that_look_at_one_layer_leave_its_state_alone() -> None:
+    class Slow(nn.Module):
+        """Two threads are inside of it at once."""
+
+        def __init__(self, barrier: threading.Barrier) -> None:
+            super().__init__()
+            self.register_buffer("ticks", torch.zeros(()))
+            self.barrier = barrier
+
+        def forward(self, X: Tensor) -> Tensor:
+            self.ticks += 1
+            if self.training:
+                self.barrier.wait(timeout=30)
+            return X
+
+    barrier = threading.Barrier(2)
+    layer = nn.Linear(2, 2).eval()
+    parametrize.register_parametrization(layer, "weight", Slow(barrier))
+    step = layer.parametrizations.weight[0]
+    held, before = step.ticks, step.ticks.clone()
+    layer.train()
+    threads = [threading.Thread(target=lambda: layer.weight) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert step.ticks is held
+    assert torch.equal(held, before)

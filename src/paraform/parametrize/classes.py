@@ -91,11 +91,12 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
         "__getattr__": _attribute_after_property(base, names),
         "__reduce_ex__": _reduce,
         "__setstate__": _set_state(base),
+        "__prepare_scriptable__": _refuse_scripting,
         "register_parameter": _refuse_parametrized(base.register_parameter),  # type: ignore[attr-defined]
         "register_buffer": _refuse_parametrized(base.register_buffer),  # type: ignore[attr-defined]
     }
     if hasattr(base, "reset_parameters"):
-        methods["reset_parameters"] = _reset_parameters
+        methods["reset_parameters"] = _reset_parameters(base)
     return meta(f"Parametrized{base.__name__}", (base,), {**methods, **item_methods(base), **members})  # type: ignore[no-any-return]
 
 
@@ -201,17 +202,40 @@ def _refuse_parametrized(register: Callable[..., None]) -> Callable[..., None]:
                 f"'{name}' of {title(self)} is parametrized, so it cannot become a parameter or buffer. "
                 f"Assign a plain tensor to set its value, or call remove_parametrizations(module, '{name}') first."
             )
-        register(self, name, *args, **kwargs)
+        try:
+            register(self, name, *args, **kwargs)
+        except TypeError as error:
+            tensor = name.rpartition("_")[0] if isinstance(name, str) else ""
+            if chain_of(self, tensor) is not None:  # torch.nn.utils.prune registers weight_orig
+                explain(
+                    error,
+                    f"'{tensor}' of {title(self)} is parametrized, so it is no parameter that could be pruned. Prune "
+                    f"its raw tensor, 'original' of module.parametrizations.{tensor}; or register a parametrization "
+                    f"that masks the value; or call remove_parametrizations(module, '{tensor}') first.",
+                )
+            raise
 
     return guarded
 
 
-def _reset_parameters(self: Module) -> None:
-    """Give the tensors new values as the layer's own method does; those of parametrized ones are assigned."""
-    from .writable import plain_selves  # it needs this file
+def _reset_parameters(base: Any) -> Callable[[Module], None]:
+    def reset_parameters(self: Module) -> None:
+        """Give the tensors new values as the layer's own method does; those of parametrized ones are assigned."""
+        from .writable import plain_selves  # it needs this file
 
-    with plain_selves([self]):
-        self.reset_parameters()  # type: ignore[operator]
+        with plain_selves([self]):
+            base.reset_parameters(self)
+
+    return reset_parameters
+
+
+def _refuse_scripting(self: Module) -> Module:
+    """What torch.jit.script asks before it compiles: it can make nothing of a property that runs modules."""
+    raise RuntimeError(
+        f"torch.jit.script cannot compile {title(self)}, whose parametrized tensors are computed at each read. Use "
+        "torch.jit.trace or torch.export. Or compile a copy that is plain: copy.deepcopy(model), and on each "
+        "parametrized module of the copy remove_parametrizations(module, name)."
+    )
 
 
 def _reduce(self: Module, protocol: Any) -> tuple[Any, ...]:

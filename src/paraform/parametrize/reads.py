@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,15 +21,15 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
     if torch.compiler.is_dynamo_compiling():  # compiled code is a forward pass, or as good as one
         return cache.read(chain)
     looks = chain.training and _has_state(chain) and not in_forward()
-    value = cache.read(chain, _look if looks else None)
-    if type(value) is not Tensor or _is_transformed() or in_forward():
+    value = cache.read(chain, look if looks else None)
+    if type(value) is not Tensor or in_forward() or _is_transformed():
         return value
     handles = cache.handles()
-    known = None if handles is None else handles.get(id(value))
+    if handles is None:
+        return handle(module, name, value, originals_of(chain))
+    known = handles.get(id(value))
     if known is None or known[0] is not value:
-        known = (value, handle(module, name, value, originals_of(chain)))
-        if handles is not None:
-            handles[id(value)] = known
+        known = handles[id(value)] = (value, handle(module, name, value, originals_of(chain)))
     return known[1]
 
 
@@ -48,26 +47,32 @@ def in_forward() -> bool:
 _CALL = Module._call_impl.__code__
 
 
-@contextmanager
-def unchanged_state(chain: ParametrizationList) -> Iterator[None]:
-    """Leave the buffers of the parametrizations as they are: what is computed within works on copies of them.
+def look(chain: ParametrizationList) -> Tensor:
+    """The value of ``chain``, computed on copies of its parametrizations' buffers, which stay as they are.
 
     A parametrization may move its buffers on at each evaluation in training mode, as a power iteration does. That is
     for forward passes, not for those who only look.
     """
-    holders = [(module, module._buffers) for step in chain for module in step.modules() if module._buffers]
-    try:
-        for module, buffers in holders:
-            module._buffers = {name: None if held is None else held.clone() for name, held in buffers.items()}
-        yield
-    finally:
-        for module, buffers in holders:
-            module._buffers = buffers
+    twin = _twin(chain, {})
+    twin._buffers = chain._buffers  # originals, where a buffer is parametrized
+    return twin()  # type: ignore[no-any-return]
 
 
-def _look(chain: ParametrizationList) -> Tensor:
-    with unchanged_state(chain):
-        return chain()  # type: ignore[no-any-return]
+def _twin(module: Module, known: dict[Module, Module]) -> Any:
+    """A module with the same attributes and parameters, and copies of the buffers. (Not a change of the module itself
+    for a while: another thread may be computing with it.)"""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module  # its tensors are not Python's
+    twin = known.get(module)
+    if twin is None:
+        twin = known[module] = object.__new__(type(module))
+        state = vars(twin)
+        state.update(vars(module))
+        state["_buffers"] = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
+        state["_modules"] = {
+            name: None if child is None else _twin(child, known) for name, child in module._modules.items()
+        }
+    return twin
 
 
 def _has_state(chain: ParametrizationList) -> bool:

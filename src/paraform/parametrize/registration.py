@@ -14,12 +14,14 @@ from .classes import chains_of, own_class, parametrized_class
 from .errors import explain, title
 from .function import as_parametrization, check_unlearned, name_of
 from .lazy import becomes_another, check_initialised, drop, pending_of, put_off
+from .reads import look
 from .rollback import restored_on_failure
 from .steps import inverse_if_any
 from .surgery import (
     adopt,
     become,
     check_class,
+    check_unsharded,
     class_with,
     is_parametrized,
     place,
@@ -77,7 +79,8 @@ def register_parametrization(
             what it knows from another tensor (its attribute ``learned`` is true, as a constraint's is after its
             registration); or the tensor's entries are finite and those of its value would not be.
         RuntimeError: the tensor is not initialised yet and the module is no ``LazyModuleMixin``, which would say when
-            it is; or another library has changed the module's class since its last registration.
+            it is; or another library has changed the module's class since its last registration; or the module is
+            sharded by FSDP already (register first, then call ``fully_shard``).
 
     Mirrors ``torch.nn.utils.parametrize.register_parametrization``.
 
@@ -127,7 +130,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     Raises:
         ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals.
         RuntimeError: the value has another dtype than the single original, which is to hold it, or is no tensor; or
-            another library has changed the module's class since the registration.
+            another library has changed the module's class since the registration; or the module is sharded by FSDP.
 
     What is waiting for the first forward pass of a lazy module is dropped.
 
@@ -154,6 +157,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     check_class(module)
     chain = chains_of(module)[tensor_name]
     originals = originals_of(chain)
+    check_unsharded(module, originals)
     if not leave_parametrized and not chain.is_tensor:
         raise ValueError(
             f"'{tensor_name}' of {title(module)} has {len(originals)} originals, so there is no single raw tensor to "
@@ -183,7 +187,9 @@ def _check_arguments(module: Module, tensor_name: str) -> None:
         raise TypeError(f"Expected an nn.Module to parametrize, got {type(module).__name__}.{hint}")
     _check_name(tensor_name)
     if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError("A module that TorchScript compiled cannot be parametrized. Register first, then compile.")
+        raise TypeError(
+            "A module that TorchScript compiled cannot be parametrized. Register first, then torch.jit.trace it."
+        )
     if isinstance(module, ParametrizationList):
         raise ValueError(
             "This is the chain of an already parametrized tensor. Register on the module that has the tensor: "
@@ -206,6 +212,11 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
             if path
             else ""
         )
+        if isinstance(getattr(module, name, None), Tensor):
+            hint = (
+                f" Its '{name}' is a plain attribute. If a hook computes it, as that of torch.nn.utils.prune does, "
+                f"take the hook off first: prune.remove(module, '{name}'). Otherwise make it a parameter or a buffer."
+            )
         raise ValueError(
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
@@ -215,6 +226,7 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
         return
     check_initialised(module, name, original)
     check_class(module)
+    check_unsharded(module, [original])
     _check_attribute(module)
     persistent = name not in module._non_persistent_buffers_set
     cls = class_with(module, name)  # the base class may refuse to be subclassed, so before anything is written
@@ -239,7 +251,7 @@ def _append(module: Module, name: str, parametrization: Module, unsafe: bool) ->
     moved = None
     if not unsafe:
         with torch.no_grad():
-            before = chain()
+            before = look(chain)
             value = parametrization(before)
             check_same("the parametrization", value, before, ("dtype", "shape"), hint=UNSAFE)
             moved = distance(value, before)

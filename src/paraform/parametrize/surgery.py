@@ -62,6 +62,16 @@ def check_class(module: Module) -> None:
         )
 
 
+def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
+    """Refuse to take away a parameter that FSDP gathers, for each forward pass, on the module where it found it."""
+    # A sharded module says so itself, and so does every module below it that was sharded along.
+    if getattr(module, "_is_fsdp_managed_module", False) and any(isinstance(tensor, Parameter) for tensor in tensors):
+        raise RuntimeError(
+            f"{title(module)} is sharded by FSDP (torch.distributed's fully_shard), which has to find its parameters "
+            "where they are. Register and remove parametrizations first, then shard the model."
+        )
+
+
 def class_with(module: Module, name: str) -> type:
     """The class of ``module`` when ``name`` is parametrized too."""
     names = {name}

@@ -9,7 +9,7 @@ from .chain import ParametrizationList
 from .classes import chain_of, chains_of
 from .errors import title
 from .lazy import check_initialised
-from .surgery import check_class, class_with, is_parametrized, place
+from .surgery import check_class, check_unsharded, class_with, is_parametrized, place
 from .tensors import check_same
 
 
@@ -75,6 +75,7 @@ def _chain_after_transfer(from_module: Module, to_module: Module, name: str) -> 
     plain = to_module._parameters.get(name, to_module._buffers.get(name))
     if plain is not None:
         check_initialised(to_module, name, plain)
+        check_unsharded(to_module, [plain])
         with torch.no_grad():
             check_same("from_module", source(), plain, ("shape",))
     elif name not in to_module._parameters and name not in to_module._buffers and hasattr(to_module, name):

@@ -13,7 +13,7 @@ from torch.nn import Module, ModuleDict
 from .chain import ParametrizationList
 from .classes import chains_of, own_class
 from .errors import explain
-from .reads import unchanged_state
+from .reads import look
 from .rollback import restored_on_failure
 from .surgery import become, check_class, plain_order, sort, take_back
 from .switching import originals_of
@@ -69,14 +69,16 @@ def writable(model: Module) -> Iterator[Module]:
     """
     if not isinstance(model, Module):
         raise TypeError(f"Expected an nn.Module to write to, got {type(model).__name__}.")
-    with plain_selves([module for module in model.modules() if "parametrizations" in module._modules]):
+    with plain_selves(list(model.modules())):
         yield model
 
 
 @contextmanager
 def plain_selves(modules: Iterable[Module]) -> Iterator[None]:
     """:func:`writable`, of these modules and not of those below."""
-    parametrized = [module for module in modules if own_class(type(module)) is not None]
+    parametrized = [
+        module for module in modules if "parametrizations" in module._modules and own_class(type(module)) is not None
+    ]
     for module in parametrized:
         check_class(module)
     aside: list[_Aside] = []
@@ -136,8 +138,8 @@ def _bring_back(aside: _Aside) -> dict[str, Tensor]:
 
 
 def _plain(chain: ParametrizationList) -> Tensor:
-    with torch.no_grad(), unchanged_state(chain):
-        return copy_like(originals_of(chain), chain())
+    with torch.no_grad():
+        return copy_like(originals_of(chain), look(chain))
 
 
 def _same(tensor: Tensor, before: Tensor) -> bool:
