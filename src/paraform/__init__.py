@@ -26,6 +26,7 @@ from .constraints import (
     WeightNorm,
 )
 from .parametrize import (
+    Function,
     ParametrizationList,
     cached,
     functional_call,
@@ -44,6 +45,7 @@ __all__ = [
     "Constraint",
     "ConstraintError",
     "Flatten",
+    "Function",
     "Masked",
     "Orthogonal",
     "ParametrizationList",

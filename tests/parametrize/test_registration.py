@@ -380,9 +380,8 @@ BAD_ARGUMENTS = {
     "the tensor is a plain attribute": (lambda: nn.Linear(4, 4), "in_features", Halve(), ValueError, "in_features"),
     "a dotted name": (lambda: nn.Sequential(nn.Linear(4, 4)), "0.weight", Halve(), ValueError, "pass the submodule"),
     "the name is no string": (lambda: nn.Linear(4, 4), ["weight"], Halve(), TypeError, "string"),
-    "the parametrization is a function": (lambda: nn.Linear(4, 4), "weight", torch.triu, TypeError, "nn.Module"),
+    "the parametrization is a name": (lambda: nn.Linear(4, 4), "weight", "triu", TypeError, "a function of the raw"),
     "the parametrization is a class": (lambda: nn.Linear(4, 4), "weight", Symmetric, TypeError, "Did you mean"),
-    "a tensor without a shape yet": (lambda: nn.LazyLinear(4), "weight", Halve(), RuntimeError, "forward pass"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from .cache import cached
 from .chain import ParametrizationList
+from .function import Function
 from .override import functional_call
 from .registration import register_parametrization, remove_parametrizations
 from .state_dict import plain_state_dict
@@ -10,6 +11,7 @@ from .transfer import transfer_parametrizations_and_params
 from .writable import writable
 
 __all__ = [
+    "Function",
     "ParametrizationList",
     "cached",
     "functional_call",

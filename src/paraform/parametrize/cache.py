@@ -26,10 +26,12 @@ class _Entry(NamedTuple):
     """Each module of the chain, its mode and how many children it has."""
     slots: tuple[Any, ...]
     """Each child, parametrization, parameter and buffer: the dictionary and name that hold it, itself, its state."""
+    order: tuple[str, ...]
+    """The keys of the chain's steps, in their order."""
 
     def is_current(self) -> bool:
         """Whether neither the value nor anything that it was computed from has changed since."""
-        if self.version != _version(self.value):
+        if self.version != _version(self.value) or tuple(self.modules[0][0]._modules) != self.order:
             return False
         for module, training, children in self.modules:  # loops, for this is what a cached read costs
             if module.training is not training or len(module._modules) != children:
@@ -183,7 +185,13 @@ def _same(parts: list[Any], before: list[Any]) -> bool:
 
 def _parts(module: Module) -> list[Any]:
     """Every module below, its mode and its tensors; not by ``modules()``: torch.compile refuses it after a write."""
-    parts = [module, module.training, *module._parameters.values(), *module._buffers.values()]
+    parts = [
+        module,
+        module.training,
+        *getattr(module, "_off", ()),
+        *module._parameters.values(),
+        *module._buffers.values(),
+    ]
     for child in module._modules.values():
         parts += [] if child is None else _parts(child)
     return parts
@@ -240,7 +248,12 @@ def _record(chain: ParametrizationList, value: Tensor) -> _Entry | None:
         value,
         _version(value),
         tuple((module, module.training, len(module._modules)) for module in modules),
-        (*children, *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors)),
+        (
+            (vars(chain), "_off", vars(chain).get("_off"), None),
+            *children,
+            *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors),
+        ),
+        tuple(chain._modules),
     )
 
 

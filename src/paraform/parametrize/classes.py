@@ -13,6 +13,7 @@ from torch.nn import Module, Parameter, RNNBase
 
 from . import cache, reads
 from .chain import ParametrizationList
+from .containers import item_methods
 from .errors import explain, title
 from .loading import loading
 
@@ -98,7 +99,7 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
     }
     if hasattr(base, "reset_parameters"):
         methods["reset_parameters"] = _reset_parameters(base)
-    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **members})  # type: ignore[no-any-return]
+    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **item_methods(base), **members})  # type: ignore[no-any-return]
 
 
 # An AttributeError inside a property makes Python ask __getattr__ and forget the error. It waits here meanwhile.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .chain import originals_of
 from .errors import title
 from .state_dict import chains_in
+from .switching import originals_of
 from .twin import take_over, twin_of
 
 # What torch's older hooks (weight_norm, spectral_norm, prune) append to the name of the tensor that they take over.

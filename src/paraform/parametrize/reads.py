@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from . import cache
-from .chain import ParametrizationList, originals_of
+from .chain import ParametrizationList
+from .switching import originals_of
 from .twin import twin_of
 from .writes import handle
 

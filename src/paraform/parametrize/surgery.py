@@ -7,17 +7,18 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Module, ModuleDict, Parameter
-from torch.nn.parameter import is_lazy
 
-from .chain import ParametrizationList, hold
+from .chain import ParametrizationList
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
+from .tensors import hold
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     """Whether the tensor ``tensor_name`` of ``module`` is parametrized, or any tensor of it if no name is given.
 
-    Only the module itself is asked, not its children. Mirrors ``torch.nn.utils.parametrize.is_parametrized``.
+    Only the module itself is asked, not its children. What waits for the first forward pass of a lazy module is not
+    there yet. Mirrors ``torch.nn.utils.parametrize.is_parametrized``.
 
     >>> from torch import nn
     >>> from paraform import Skew, register_parametrization
@@ -44,13 +45,6 @@ def type_before_parametrizations(module: Module) -> type:
     """
     cls = own_class(type(module)) or type(module)
     return cls.__bases__[0] if is_parametrized(module) else type(module)
-
-
-def check_initialised(module: Module, name: str, tensor: Tensor) -> None:
-    if is_lazy(tensor):
-        raise RuntimeError(
-            f"'{name}' of {title(module)} has no shape yet. Run one forward pass, then register the parametrization."
-        )
 
 
 def check_class(module: Module) -> None:
@@ -98,6 +92,7 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     module._buffers[name] = None  # the place where functional_call puts what stands in for the value
     module._non_persistent_buffers_set.discard(name)
     chain.training = module.training
+    chain._where = where(module, name)
     chains_of(module)[name] = chain
 
 
@@ -126,7 +121,14 @@ def adopt(module: Module) -> None:
     become(module, parametrized_class(type_before_parametrizations(module), chains))
     for name, chain in chains.items():
         become(chain, ParametrizationList)
+        chain._off = chain._off  # on the chain itself, whose state torch.compile sees
+        chain._where = where(module, name)
         module._buffers.setdefault(name, None)
+
+
+def where(module: Module, name: str) -> str:
+    """How an error of a chain names what it is on."""
+    return f"'{name}' of {title(module)}"
 
 
 def become(module: Module, cls: type) -> None:

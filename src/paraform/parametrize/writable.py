@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 
-from .chain import ParametrizationList, copy_like, originals_of
+from .chain import ParametrizationList
 from .classes import chains_of, own_class
 from .errors import explain
 from .reads import look
 from .rollback import restored_on_failure
 from .surgery import become, check_class, plain_order, sort, take_back
+from .switching import originals_of
+from .tensors import copy_like
 
 
 class _Aside(NamedTuple):
