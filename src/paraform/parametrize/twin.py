@@ -49,6 +49,8 @@ def take_over(module: Module, twin: Module) -> None:
     """
     modules = dict(module.named_modules())
     for path, other in twin.named_modules():
+        if path not in modules:
+            continue  # an inverse has added a module: its keys will be unexpected to the load, which says so
         state = modules[path].__dict__
         for name, value in other.__dict__.items():
             if name not in _HOLDERS and state.get(name, state) is not value:
