@@ -11,6 +11,7 @@ from torch.nn import Module, Parameter
 
 from . import cache
 from .chain import ParametrizationList
+from .errors import title
 from .switching import originals_of
 from .twin import twin_of
 from .writes import handle
@@ -45,6 +46,25 @@ def in_forward() -> bool:
 
 
 _CALL = Module._call_impl.__code__
+
+
+def checked(stand_in: Tensor, module: Module, name: str) -> Tensor:
+    """``stand_in``, which was found in the place of the tensor ``name``, where ``functional_call`` has put it there.
+
+    A loader that writes to ``module._buffers`` itself has found the same place, and would leave a weight that is no
+    more computed, trained, or in any set.
+    """
+    if torch.compiler.is_dynamo_compiling() or hasattr(module, "_is_replica"):  # DataParallel's, in its own thread
+        return stand_in
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if "functional_call" in frame.f_code.co_name:  # or what torch.compile names after it
+            return stand_in
+        frame = frame.f_back
+    raise RuntimeError(
+        f"A tensor was put into module._buffers under '{name}' of {title(module)}, which is parametrized. Take it out "
+        f"(module._buffers['{name}'] = None) and assign it: module.{name} = value."
+    )
 
 
 def look(chain: ParametrizationList) -> Tensor:
