@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .chain import UNSAFE, ParametrizationList, check_same, copy_like, hold, originals_of, write
-from .classes import chains_of, own_class, parametrized_class
+from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
+from .classes import chains_of, own_class
 from .errors import explain, says_there_is_no_inverse, title
+from .owners import held, is_raw_elsewhere, owners_of_chain, owners_of_tensor
 from .rollback import restored_on_failure
 from .surgery import (
     adopt,
-    become,
     check_class,
     check_initialised,
     class_with,
+    displace,
     is_parametrized,
     place,
     tensors_of,
-    type_before_parametrizations,
 )
 
 
@@ -131,20 +131,12 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
             f"'{tensor_name}' of {title(module)} has {len(originals)} originals, so there is no single raw tensor to "
             "leave. Call remove_parametrizations with leave_parametrized=True."
         )
+    owners = owners_of_chain(module, tensor_name)
+    for owner, _ in owners:
+        check_class(owner)
     tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
-    adopt(module)
-    persistent = not chain._non_persistent_buffers_set
-    base = type_before_parametrizations(module)
-    chains = chains_of(module)
-    del chains[tensor_name]
-    if chains:
-        become(module, parametrized_class(base, chains))
-    else:
-        del module._modules["parametrizations"]
-        become(module, base)
-    hold(module, tensor_name, tensor)
-    if not isinstance(tensor, Parameter) and not persistent:
-        module._non_persistent_buffers_set.add(tensor_name)
+    for owner, name in owners:
+        displace(owner, name, tensor)
     return module
 
 
@@ -189,19 +181,15 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
     check_initialised(module, name, original)
-    check_class(module)
-    others = getattr(module, "parametrizations", None)
-    if others is not None and not is_parametrized(module):
-        raise ValueError(
-            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
-            "this name is needed for the parametrizations. Rename the attribute."
-        )
+    del original  # whoever holds it is counted
+    owners = owners_of_tensor(module, name, parametrization)
+    classes = [class_with(*owner) for owner in owners]  # a base class may refuse, so before anything is written
     persistent = name not in module._non_persistent_buffers_set
-    cls = class_with(module, name)  # the base class may refuse to be subclassed, so before anything is written
-    chain = ParametrizationList([parametrization], original, unsafe)
+    chain = ParametrizationList([parametrization], held(module, name), unsafe)
     if not persistent:
         chain._non_persistent_buffers_set.update(chain._buffers)
-    place(module, name, chain, cls)
+    for (owner, key), cls in zip(owners, classes, strict=True):
+        place(owner, key, chain, cls)
 
 
 def _append(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:
@@ -248,6 +236,7 @@ def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Mo
                     f"The value of '{name}' of {title(module)} has dtype {value.dtype}, but its original, which is to "
                     f"hold it, has dtype {original.dtype}. Call remove_parametrizations with leave_parametrized=False."
                 )
-            write(original, value)
-            return original
+            if not is_raw_elsewhere(chain):
+                write(original, value)
+                return original
         return copy_like(originals, value)

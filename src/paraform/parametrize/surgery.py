@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import Module, ModuleDict
+from torch.nn import Module, ModuleDict, Parameter
 from torch.nn.parameter import is_lazy
 
-from .chain import ParametrizationList
+from .chain import ParametrizationList, hold
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
 
@@ -66,7 +66,19 @@ def check_class(module: Module) -> None:
 
 
 def class_with(module: Module, name: str) -> type:
-    """The class of ``module`` when ``name`` is parametrized too."""
+    """The class of ``module`` when ``name`` is parametrized too.
+
+    Raises:
+        ValueError, RuntimeError: ``module`` cannot be parametrized (:func:`check_class`), or has something else under
+            the name ``parametrizations``.
+    """
+    check_class(module)
+    others = getattr(module, "parametrizations", None)
+    if others is not None and not is_parametrized(module):
+        raise ValueError(
+            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
+            "this name is needed for the parametrizations. Rename the attribute."
+        )
     names = {name}
     if is_parametrized(module):
         names.update(chains_of(module))
@@ -85,6 +97,21 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     module._non_persistent_buffers_set.discard(name)
     chain.training = module.training
     chains_of(module)[name] = chain
+
+
+def displace(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is; the chain of that name goes."""
+    adopt(module)
+    base, chains = type_before_parametrizations(module), chains_of(module)
+    chain = chains.pop(name)
+    if chains:
+        become(module, parametrized_class(base, chains))
+    else:
+        del module._modules["parametrizations"]
+        become(module, base)
+    hold(module, name, tensor)
+    if not isinstance(tensor, Parameter) and chain._non_persistent_buffers_set:
+        module._non_persistent_buffers_set.add(name)
 
 
 def adopt(module: Module) -> None:
