@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,13 +31,11 @@ def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list
     """
     own: Owner = (module, name)
     holder = _holder(module, name)
-    if torch.compiler.is_compiling() or (_references(holder, name) <= _ONE_HOLDER and not _shares_storage(holder[name])):
+    alone = _references(holder, name) <= _ONE_HOLDER and not _shares_storage(holder[name])
+    if torch.compiler.is_compiling() or alone:
         return [own]
     tensor, inside = holder[name], set(parametrization.modules())
-    if not _others(own, tensor, inside):
-        return [own]
-    gc.collect()  # what is only waiting to be collected owns nothing
-    others = _others(own, tensor, inside)
+    others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
         if held(owner, other) is not tensor:
@@ -62,7 +60,7 @@ def held(module: Module, name: str) -> Tensor:
 def owners_of_chain(module: Module, name: str) -> list[Owner]:
     """Every module that has the chain on the tensor ``name`` of ``module``, this one first."""
     own: Owner = (module, name)
-    chains: dict[str, Any] = module.parametrizations._modules  # type: ignore[assignment, union-attr]
+    chains: dict[str, Any] = module.parametrizations._modules  # type: ignore[union-attr]
     if torch.compiler.is_compiling() or _references(chains, name) <= _ONE_HOLDER:
         return [own]
     others = [
@@ -79,23 +77,33 @@ def is_raw_elsewhere(chain: ParametrizationList) -> bool:
     holder = _holder(chain, "original")
     if torch.compiler.is_compiling() or _references(holder, "original") <= _ONE_HOLDER:
         return False
-    return any(_is_chain(owner) and owner is not chain for owner, _ in _owners(holder["original"]))
+    return any(_is_chain(owner) for owner, _ in _other_owners(holder["original"], (chain, "original")))
 
 
-def is_submodule_elsewhere(child: Module, parent: Module) -> bool:
-    """Whether a module other than ``parent`` has ``child`` as a submodule."""
+def is_submodule(module: Module, *, besides: Module | None = None) -> bool:
+    """Whether some module, ``besides`` the one given, has ``module`` as a child."""
     return any(
-        module is not parent and any(other is child for other in _children(module, "_modules").values())
-        for module in _modules_alive()
+        parent is not besides and any(child is module for child in _children(parent, "_modules").values())
+        for parent in _modules_alive()
     )
 
 
-def _others(own: Owner, tensor: Tensor, inside: Iterable[Module]) -> list[Owner]:
-    return [owner for owner in _owners(tensor) if owner != own and owner[0] not in inside]
+def _other_owners(tensor: Tensor, own: Owner) -> list[Owner]:
+    """Everyone but ``own`` who has this tensor, or another one in the same memory, as a parameter or buffer."""
+    others = [owner for owner in _owners(tensor) if owner != own]
+    if others:
+        del others
+        gc.collect()  # what is only waiting to be collected owns nothing
+        others = [owner for owner in _owners(tensor) if owner != own and not _is_left_over(owner[0])]
+    return others
+
+
+def _is_left_over(module: Module) -> bool:
+    """Whether ``module`` is a chain that is on no module any more: ``cached()`` keeps the chains that it has read."""
+    return _is_chain(module) and not is_submodule(module)
 
 
 def _owners(tensor: Tensor) -> Iterator[Owner]:
-    """Everyone who has this tensor, or another one in the same memory, as a parameter or buffer."""
     shares = _shares_storage(tensor)
     for module in _modules_alive():
         for holder in ("_parameters", "_buffers"):
@@ -156,10 +164,10 @@ def _overlap(tensor: Tensor, other: Tensor | None) -> bool:
     if other.untyped_storage()._cdata != tensor.untyped_storage()._cdata:
         return False
     (start, stop), (first, last) = _span(tensor), _span(other)
-    return max(start, first) < min(stop, last)
+    return bool(max(start, first) < min(stop, last))
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
+def _span(tensor: Tensor) -> tuple[Any, Any]:
     start, steps = tensor.storage_offset(), zip(tensor.shape, tensor.stride(), strict=True)
     length = 1 + sum((size - 1) * stride for size, stride in steps) if tensor.numel() else 0
     return start * tensor.element_size(), (start + length) * tensor.element_size()

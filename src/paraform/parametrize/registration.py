@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
 from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
 from .classes import chains_of, own_class
