@@ -24,10 +24,12 @@ from .constraints import (
     Symmetric,
     WeightNorm,
 )
+from .model import param_groups
 from .parametrize import (
     ParametrizationList,
     cached,
     is_parametrized,
+    match_by_name,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
@@ -51,6 +53,8 @@ __all__ = [
     "__version__",
     "cached",
     "is_parametrized",
+    "match_by_name",
+    "param_groups",
     "parametrizations",
     "parametrize",
     "register_parametrization",

@@ -37,6 +37,7 @@ class Masked(Constraint):
     """
 
     mask: Tensor
+    decays = True
 
     def __init__(self, mask: Tensor | Sequence[Any], *, strict: bool = False) -> None:
         super().__init__(strict=strict)

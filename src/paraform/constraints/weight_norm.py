@@ -36,6 +36,8 @@ class WeightNorm(Constraint):
     (torch.Size([4, 1]), torch.Size([4, 3]))
     """
 
+    decays = (True, False)  # v only gives a direction
+
     def __init__(self, dim: int | None = 0, *, strict: bool = False) -> None:
         if dim is not None and not isinstance(dim, int):
             raise TypeError(f"WeightNorm expects a dimension as an int, or None, got {dim!r}; give its number.")

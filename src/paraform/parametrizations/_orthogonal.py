@@ -154,5 +154,6 @@ def orthogonal(
         square = len(set(weight.shape[-2:])) == 1
         orthogonal_map = "matrix_exp" if square or weight.is_complex() else "householder"
     parametrization = _Orthogonal(weight, orthogonal_map, use_trivialization=use_trivialization)
+    del weight  # registration looks for whoever else holds it
     # A checked registration asks a further step of a chain for its inverse, which would move the base.
     return register_parametrization(module, name, parametrization, unsafe=is_parametrized(module, name))

@@ -136,6 +136,7 @@ def spectral_norm(
     if dim is None:
         dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
     parametrization = _SpectralNorm(weight, n_power_iterations, dimension_of(weight, name, dim), eps)
+    del weight  # registration looks for whoever else holds it
     register_parametrization(module, name, parametrization)
     load_old_keys(module, name, {"orig": "original", "u": "0._u", "v": "0._v"})
     return module

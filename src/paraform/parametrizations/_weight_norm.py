@@ -51,7 +51,9 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
             f"weight_norm trains two tensors, which only the first parametrization of a tensor can, and '{name}' of "
             f"{type_before_parametrizations(module).__name__} has one already. Call weight_norm before the others."
         )
-    register_parametrization(module, name, WeightNorm(None if dim is None else dimension_of(tensor, name, dim)))
+    dim = None if dim is None else dimension_of(tensor, name, dim)
+    del tensor  # registration looks for whoever else holds it
+    register_parametrization(module, name, WeightNorm(dim))
     load_old_keys(module, name, {"g": "original0", "v": "original1"})
     hook = partial(_refuse_one_length_for_all, name=name)
     module.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]

@@ -13,7 +13,6 @@ from torch.nn import Module
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from .chain import ParametrizationList
 from .errors import title
 
 Owner = tuple[Module, str]
@@ -72,12 +71,12 @@ def owners_of_chain(module: Module, name: str) -> list[Owner]:
     return [own, *others]
 
 
-def is_raw_elsewhere(chain: ParametrizationList) -> bool:
-    """Whether the single original of ``chain`` is an original of another chain too, as a transfer makes it."""
-    holder = _holder(chain, "original")
-    if torch.compiler.is_compiling() or _references(holder, "original") <= _ONE_HOLDER:
+def is_original_elsewhere(chain: Module, name: str) -> bool:
+    """Whether the original ``name`` of ``chain`` is one of another chain too, as a transfer makes it."""
+    holder = _holder(chain, name)
+    if torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER:
         return False
-    return any(_is_chain(owner) for owner, _ in _other_owners(holder["original"], (chain, "original")))
+    return any(_is_chain(owner) for owner, _ in _other_owners(holder[name], (chain, name)))
 
 
 def is_submodule(module: Module, *, besides: Module | None = None) -> bool:

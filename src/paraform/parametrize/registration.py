@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.optim import Optimizer
 
 from .chain import UNSAFE, ParametrizationList, check_same, copy_like, originals_of, write
 from .classes import chains_of, own_class
 from .errors import explain, says_there_is_no_inverse, title
-from .owners import held, is_raw_elsewhere, owners_of_chain, owners_of_tensor
+from .optimizers import handed_over
+from .owners import held, is_original_elsewhere, owners_of_chain, owners_of_tensor
 from .rollback import restored_on_failure
 from .surgery import (
     adopt,
@@ -24,14 +26,23 @@ from .surgery import (
 
 
 def register_parametrization(
-    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+    module: Module,
+    tensor_name: str,
+    parametrization: Module,
+    *,
+    unsafe: bool = False,
+    optimizer: Optimizer | None = None,
 ) -> Module:
     """Put a parametrization on a parameter or buffer of ``module``.
 
     From now on ``module.weight`` (for ``tensor_name="weight"``) is computed at each read: ``parametrization`` applied
     to the raw tensor, which is ``module.parametrizations.weight.original`` and is what trains. The raw tensor is the
     same ``Parameter`` object as before, so an optimizer made earlier goes on. Where ``right_inverse`` returns several
-    tensors there are several new ones, ``original0``, ``original1``, ..., which an optimizer has to be told about.
+    tensors there are several new ones, ``original0``, ``original1``, ..., which an optimizer has to be told about, as
+    of whatever a parametrization trains of its own: hand it over as ``optimizer``.
+
+    A tensor that several modules share (a tie: the head of a language model and its embedding) is parametrized on all
+    of them at once, with one chain, and all go on to have one value.
 
     A ``right_inverse`` of the parametrization gives the raw tensor for the value that is there; without one (or where
     it raises ``NotImplementedError``) the raw tensor is that value. Registering again on the same tensor puts the new
@@ -47,6 +58,9 @@ def register_parametrization(
         tensor_name: the name of a parameter, a buffer or an already parametrized tensor of ``module``.
         parametrization: any module whose ``forward`` maps a tensor to a tensor (the first one may take several).
         unsafe: allow the value to have another shape or dtype than the tensor has now.
+        optimizer: one that trains the tensor. What is to be trained from now on takes the tensor's place, in its group
+            and under the same options. All of it starts anew: moments of the value would mean nothing for the raw
+            tensor. Without this, the moments of a single original stay, as under torch.
 
     Returns:
         ``module`` itself; its class is now ``Parametrized<Base>``, a subclass of the one before.
@@ -56,7 +70,8 @@ def register_parametrization(
             compiled by TorchScript.
         ValueError: the module has no such tensor, or the parametrization does not fit it, or has already learned
             what it knows from another tensor (its attribute ``learned`` is true, as a constraint's is after its
-            registration).
+            registration); or a module holds another tensor in the same memory; or ``optimizer`` does not train the
+            tensor, or cannot exchange parameters (``LBFGS``).
         RuntimeError: the tensor is not initialised yet (a lazy module before its first forward pass), or another
             library has changed the module's class since its last registration.
 
@@ -80,7 +95,7 @@ def register_parametrization(
     """
     _check_arguments(module, tensor_name, parametrization)
     try:
-        with restored_on_failure([parametrization]):
+        with restored_on_failure([parametrization]), handed_over(optimizer, module, tensor_name):
             parametrization.train(module.training)
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, parametrization, unsafe)
@@ -92,24 +107,32 @@ def register_parametrization(
     return module
 
 
-def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
+def remove_parametrizations(
+    module: Module, tensor_name: str, leave_parametrized: bool = True, *, optimizer: Optimizer | None = None
+) -> Module:
     """Take all parametrizations off a tensor: a plain parameter or buffer again.
+
+    Of a tied tensor they are taken off on every module that shares it.
 
     Args:
         module: the module that has the parametrized tensor.
         tensor_name: its name.
         leave_parametrized: leave the value that it has now; otherwise leave the raw tensor.
+        optimizer: one that trains the originals. The plain parameter takes the place of the first and starts anew, and
+            what was trained only for this tensor leaves the optimizer.
 
     Returns:
         ``module`` itself. Without its last parametrized tensor it has the class that it had before the first.
 
     Raises:
-        ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals.
+        ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals; or
+            ``optimizer`` does not train them, or cannot exchange parameters (``LBFGS``).
         RuntimeError: the value has another dtype than the single original, which is to hold it, or is no tensor; or
             another library has changed the module's class since the registration.
 
     Mirrors ``torch.nn.utils.parametrize.remove_parametrizations``. A single original stays the same ``Parameter``
-    object. With several, the value becomes a new ``Parameter`` where they were parameters, also under ``no_grad``.
+    object, unless another module shares it after a transfer. Then, and with several, the value becomes a new
+    ``Parameter`` where they were parameters, also under ``no_grad``.
 
     >>> from torch import nn
     >>> from paraform import Skew
@@ -134,9 +157,10 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     owners = owners_of_chain(module, tensor_name)
     for owner, _ in owners:
         check_class(owner)
-    tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
-    for owner, name in owners:
-        displace(owner, name, tensor)
+    with handed_over(optimizer, module, tensor_name):
+        tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
+        for owner, name in owners:
+            displace(owner, name, tensor)
     return module
 
 
@@ -183,7 +207,8 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
     check_initialised(module, name, original)
     del original  # whoever holds it is counted
     owners = owners_of_tensor(module, name, parametrization)
-    classes = [class_with(*owner) for owner in owners]  # a base class may refuse, so before anything is written
+    # A base class may refuse to be subclassed, so before anything is written.
+    classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
     persistent = name not in module._non_persistent_buffers_set
     chain = ParametrizationList([parametrization], held(module, name), unsafe)
     if not persistent:
@@ -236,7 +261,7 @@ def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Mo
                     f"The value of '{name}' of {title(module)} has dtype {value.dtype}, but its original, which is to "
                     f"hold it, has dtype {original.dtype}. Call remove_parametrizations with leave_parametrized=False."
                 )
-            if not is_raw_elsewhere(chain):
+            if not is_original_elsewhere(chain, "original"):
                 write(original, value)
                 return original
         return copy_like(originals, value)

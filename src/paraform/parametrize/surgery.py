@@ -65,8 +65,8 @@ def check_class(module: Module) -> None:
         )
 
 
-def class_with(module: Module, name: str) -> type:
-    """The class of ``module`` when ``name`` is parametrized too.
+def class_with(module: Module, *new_names: str) -> type:
+    """The class of ``module`` when these names are parametrized too.
 
     Raises:
         ValueError, RuntimeError: ``module`` cannot be parametrized (:func:`check_class`), or has something else under
@@ -79,7 +79,7 @@ def class_with(module: Module, name: str) -> type:
             f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
             "this name is needed for the parametrizations. Rename the attribute."
         )
-    names = {name}
+    names = set(new_names)
     if is_parametrized(module):
         names.update(chains_of(module))
     return parametrized_class(type_before_parametrizations(module), names)
