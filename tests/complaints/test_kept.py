@@ -104,3 +104,21 @@ def test_geoopt_226_the_state_of_an_optimizer_is_saved_and_loaded(engine: Engine
     resumed = torch.optim.Adam(layer.parameters())
     resumed.load_state_dict(optimizer.state_dict())
     assert torch.equal(resumed.state[original(layer)]["exp_avg"], optimizer.state[original(layer)]["exp_avg"])
+
+
+@complaint(
+    39,
+    "geoopt#5",
+    symptom="a layer that exists cannot be put on a manifold; it has to be written anew",
+    on_torch=FIXED,
+)
+def test_geoopt_5_a_layer_of_an_existing_model_is_put_on_the_manifold(engine: Engine) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    engine.parametrizations.orthogonal(model[0])
+    assert isinstance(model[0], nn.Linear)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    before = model[0].weight.detach().clone()
+    model(torch.ones(1, 4)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model[0].weight, before)
+    assert is_orthonormal(model[0].weight)
