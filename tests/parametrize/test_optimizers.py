@@ -120,6 +120,14 @@ def test_the_new_tensors_have_the_group_the_place_and_the_name_of_the_old_one() 
     assert ids(group["params"]) == ids([model[0].bias, model[1].weight, model[1].bias])
 
 
+def test_a_name_of_the_users_own_stays_in_front() -> None:
+    layer = nn.Linear(4, 4)
+    optimizer = optim.SGD([("overweight", layer.weight), ("rest", layer.bias)], lr=0.1)
+    register_parametrization(layer, "weight", Polar(), optimizer=optimizer)
+    parts = [f"overweight.parametrizations.weight.original{index}" for index in (0, 1)]
+    assert optimizer.param_groups[0]["param_names"] == [*parts, "rest"]
+
+
 def test_a_single_original_stays_the_same_parameter_and_starts_anew() -> None:
     layer = nn.Linear(4, 4)
     optimizer = optim.Adam(layer.named_parameters())

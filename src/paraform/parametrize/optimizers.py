@@ -132,7 +132,7 @@ def _place_of(parameter: Parameter, optimizer: Optimizer) -> tuple[dict[str, Any
 def _prefix(group: dict[str, Any], place: int, key: str) -> str:
     """What the optimizer puts before the names of the module's own tensors."""
     name: str = group.get("param_names", {place: key})[place]
-    return name.removesuffix(key) if name.endswith(key) else f"{name}."
+    return name.removesuffix(key) if f".{name}".endswith(f".{key}") else f"{name}."
 
 
 def _known(optimizer: Optimizer) -> set[int]:

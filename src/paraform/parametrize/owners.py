@@ -30,8 +30,7 @@ def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list
     """
     own: Owner = (module, name)
     holder = _holder(module, name)
-    alone = _references(holder, name) <= _ONE_HOLDER and not _shares_storage(holder[name])
-    if torch.compiler.is_compiling() or alone:
+    if _is_held_once(holder, name) and not _shares_storage(holder[name]):
         return [own]
     tensor, inside = holder[name], set(parametrization.modules())
     others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
@@ -60,7 +59,7 @@ def owners_of_chain(module: Module, name: str) -> list[Owner]:
     """Every module that has the chain on the tensor ``name`` of ``module``, this one first."""
     own: Owner = (module, name)
     chains: dict[str, Any] = module.parametrizations._modules  # type: ignore[union-attr]
-    if torch.compiler.is_compiling() or _references(chains, name) <= _ONE_HOLDER:
+    if _is_held_once(chains, name):
         return [own]
     others = [
         (other, key)
@@ -74,7 +73,7 @@ def owners_of_chain(module: Module, name: str) -> list[Owner]:
 def is_original_elsewhere(chain: Module, name: str) -> bool:
     """Whether the original ``name`` of ``chain`` is one of another chain too, as a transfer makes it."""
     holder = _holder(chain, name)
-    if torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER:
+    if _is_held_once(holder, name):
         return False
     return any(_is_chain(owner) for owner, _ in _other_owners(holder[name], (chain, name)))
 
@@ -118,7 +117,8 @@ def _modules_alive() -> Iterator[Module]:
 
 def _children(module: Module | None, holder: str) -> dict[str, Any]:
     children = {} if module is None else vars(module).get(holder)
-    return children if isinstance(children, dict) else {}  # TorchScript has its own elsewhere
+    # A copy, since other threads may be building modules. (TorchScript has its own elsewhere.)
+    return dict(children) if isinstance(children, dict) else {}
 
 
 def _holder(module: Module, name: str) -> dict[str, Any]:
@@ -127,6 +127,11 @@ def _holder(module: Module, name: str) -> dict[str, Any]:
 
 def _is_chain(module: Module) -> bool:
     return isinstance(module, torch.nn.ModuleList) and hasattr(module, "ntensors")  # torch's engine has such, too
+
+
+def _is_held_once(holder: dict[str, Any], name: str) -> bool:
+    # A compiler sees neither references nor memory; and what it traces into being belongs to nobody else.
+    return torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER
 
 
 def _references(holder: dict[str, Any], name: str) -> int:
@@ -143,7 +148,7 @@ _ONE_TENSOR = _storage_uses(torch.empty(0))
 
 
 def _shares_storage(tensor: Tensor) -> bool:
-    return _has_storage(tensor) and _storage_uses(tensor) > _ONE_TENSOR
+    return not torch.compiler.is_compiling() and _has_storage(tensor) and _storage_uses(tensor) > _ONE_TENSOR
 
 
 def _has_storage(tensor: Tensor) -> bool:
