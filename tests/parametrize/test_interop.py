@@ -176,13 +176,8 @@ def test_every_public_name_of_torchs_engine_is_here_with_its_signature() -> None
     import inspect
 
     for name in torch_parametrize.__all__:
-        ours, theirs = (
-            {
-                each.name: (each.kind, each.default)
-                for each in inspect.signature(getattr(room, name)).parameters.values()
-            }
-            for room in (our_parametrize, torch_parametrize)
-        )
+        signatures = (inspect.signature(getattr(room, name)) for room in (our_parametrize, torch_parametrize))
+        ours, theirs = ({key: (each.kind, each.default) for key, each in s.parameters.items()} for s in signatures)
         assert list(ours.items())[: len(theirs)] == list(theirs.items()), name
         for kind, default in list(ours.values())[len(theirs) :]:  # of our own
             assert kind is inspect.Parameter.KEYWORD_ONLY, name
