@@ -25,12 +25,14 @@ from .constraints import (
     Symmetric,
     WeightNorm,
 )
+from .model import param_groups
 from .parametrize import (
     Function,
     ParametrizationList,
     cached,
     functional_call,
     is_parametrized,
+    match_by_name,
     plain_state_dict,
     register_parametrization,
     remove_parametrizations,
@@ -59,6 +61,8 @@ __all__ = [
     "cached",
     "functional_call",
     "is_parametrized",
+    "match_by_name",
+    "param_groups",
     "parametrizations",
     "parametrize",
     "plain_state_dict",

@@ -121,3 +121,21 @@ def test_geotorch_44_the_gradient_with_respect_to_the_value_can_be_had(engine: E
         layer(x).sum().backward()
     assert torch.allclose(weight.grad, x.sum(0).expand(3, 3))
     assert torch.allclose(original(layer).grad, 2 * weight.grad)
+
+
+@complaint(
+    39,
+    "geoopt#5",
+    symptom="a layer that exists cannot be put on a manifold; it has to be written anew",
+    on_torch=FIXED,
+)
+def test_geoopt_5_a_layer_of_an_existing_model_is_put_on_the_manifold(engine: Engine) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    engine.parametrizations.orthogonal(model[0])
+    assert isinstance(model[0], nn.Linear)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    before = model[0].weight.detach().clone()
+    model(torch.ones(1, 4)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model[0].weight, before)
+    assert is_orthonormal(model[0].weight)

@@ -36,6 +36,8 @@ class Constraint(nn.Module, ABC):
     Attributes:
         distance: how far the last value handed to :meth:`right_inverse` had to move to be in the set (Frobenius norm,
             0-d, without gradient), or None before the first. Rounding in the map is not counted.
+        decays: whether weight decay of the raw tensor is one of the value, as where the map is linear; a tuple where
+            there are several raw tensors. :func:`paraform.param_groups` asks for it.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -52,6 +54,7 @@ class Constraint(nn.Module, ABC):
     old_names: ClassVar[Mapping[str, str | None]] = {}
     """How a checkpoint of an older implementation names what is here: its suffix to the tensor's own name (``_g``, for
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
+    decays: bool | tuple[bool, ...] = False
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()

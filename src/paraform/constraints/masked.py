@@ -41,6 +41,7 @@ class Masked(Constraint):
 
     mask: Tensor
     old_names = {"_orig": "original", "_mask": "mask"}  # noqa: RUF012 (the base says so)
+    decays = True
 
     def __init__(self, mask: Tensor | Sequence[Any], *, strict: bool = False) -> None:
         super().__init__(strict=strict)

@@ -33,6 +33,8 @@ class Symmetric(Constraint):
     tensor(True)
     """
 
+    decays = True
+
     def forward(self, raw: Tensor) -> Tensor:
         return maps.symmetric(raw)
 
@@ -82,6 +84,8 @@ class Skew(Constraint):
     >>> torch.equal(layer.weight, -layer.weight.T)  # holds now, and after every optimizer step
     True
     """
+
+    decays = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.skew(raw)

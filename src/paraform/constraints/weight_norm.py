@@ -41,6 +41,7 @@ class WeightNorm(Constraint):
     """
 
     old_names = {"_g": "original0", "_v": "original1"}  # noqa: RUF012 (the base says so)
+    decays = (True, False)  # v only gives a direction
 
     def __init__(self, dim: int | None = 0, *, strict: bool = False) -> None:
         if dim is not None and not isinstance(dim, int):

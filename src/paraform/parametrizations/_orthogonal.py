@@ -164,6 +164,7 @@ def orthogonal(
     parametrization = _Orthogonal(weight, orthogonal_map, use_trivialization=use_trivialization)
     if isinstance(module, _ConvNd) and name == "weight":
         _warn_of_slices(module, weight)
+    del weight  # registration looks for whoever else holds it
     # A checked registration asks a further step of a chain for its inverse, which would move the base.
     return register_parametrization(module, name, parametrization, unsafe=is_parametrized(module, name))
 

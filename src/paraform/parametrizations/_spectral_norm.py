@@ -147,4 +147,5 @@ def spectral_norm(
     if dim is None:
         dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
     parametrization = _SpectralNorm(weight, n_power_iterations, dimension_of(weight, name, dim), eps)
+    del weight  # registration looks for whoever else holds it
     return register_parametrization(module, name, parametrization)

@@ -47,4 +47,6 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
             f"weight_norm trains two tensors, which only the first parametrization of a tensor can, and '{name}' of "
             f"{type_before_parametrizations(module).__name__} has one already. Call weight_norm before the others."
         )
-    return register_parametrization(module, name, WeightNorm(None if dim is None else dimension_of(tensor, name, dim)))
+    dim = None if dim is None else dimension_of(tensor, name, dim)
+    del tensor  # registration looks for whoever else holds it
+    return register_parametrization(module, name, WeightNorm(dim))

@@ -3,6 +3,7 @@
 from .cache import cached
 from .chain import ParametrizationList
 from .function import Function
+from .optimizer_state import match_by_name
 from .override import functional_call
 from .registration import register_parametrization, remove_parametrizations
 from .state_dict import plain_state_dict
@@ -16,6 +17,7 @@ __all__ = [
     "cached",
     "functional_call",
     "is_parametrized",
+    "match_by_name",
     "plain_state_dict",
     "register_parametrization",
     "remove_parametrizations",

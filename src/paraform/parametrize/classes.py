@@ -16,6 +16,7 @@ from .chain import ParametrizationList
 from .containers import item_methods
 from .errors import explain, title
 from .loading import loading
+from .writes import owner_of
 
 
 class ParametrizedType(type):
@@ -142,7 +143,7 @@ def _tensor_property(name: str) -> property:
         if chain is None:
             raise AttributeError(f"{title(self)} has no parameter, buffer or parametrized tensor '{name}'.")
         try:
-            _refuse_graph(value)
+            _refuse_graph(chain, value)
             chain.right_inverse(value)
         except Exception as error:
             explain(error, f"while assigning to the parametrized tensor '{name}' of {title(self)}")
@@ -160,8 +161,11 @@ def _tensor_property(name: str) -> property:
     return property(read, write, delete)
 
 
-def _refuse_graph(value: object) -> None:
-    if isinstance(value, Tensor) and value.grad_fn is not None and torch.is_grad_enabled():
+def _refuse_graph(chain: ParametrizationList, value: object) -> None:
+    if not isinstance(value, Tensor) or value.grad_fn is None or not torch.is_grad_enabled():
+        return
+    owner = owner_of(value)  # a tie that is made again assigns the value of the very same chain
+    if owner is None or chain_of(*owner) is not chain:
         raise RuntimeError(
             "The assigned value was computed with gradients recorded, and an assignment would cut them off. To use it "
             "as the weight of one forward pass, with gradients to what it was computed from, call "

@@ -7,29 +7,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
+from torch.optim import Optimizer
 
 from .chain import ParametrizationList
-from .classes import chains_of, own_class, parametrized_class
+from .classes import chains_of, own_class
 from .errors import explain, title
 from .function import as_parametrization, check_unlearned, name_of
 from .lazy import becomes_another, check_initialised, drop, pending_of, put_off
+from .optimizers import handed_over
+from .owners import held, is_original_elsewhere, owners_of_chain, owners_of_tensor
 from .reads import look
 from .rollback import restored_on_failure
 from .steps import inverse_if_any
 from .surgery import (
     adopt,
-    become,
+    check_attribute,
     check_class,
     check_unsharded,
     class_with,
+    displace,
     is_parametrized,
     place,
-    plain_order,
-    sort,
-    take_back,
     tensors_of,
-    type_before_parametrizations,
 )
 from .switching import originals_of
 from .tensors import UNSAFE, check_same, copy_like, distance, write
@@ -41,13 +41,18 @@ def register_parametrization(
     parametrization: Module | Callable[..., Tensor] | tuple[Callable[..., Tensor], Callable[[Tensor], Any]],
     *,
     unsafe: bool = False,
+    optimizer: Optimizer | None = None,
 ) -> Module:
     """Put a parametrization on a parameter or buffer of ``module``.
 
     From now on ``module.weight`` (for ``tensor_name="weight"``) is computed at each read: ``parametrization`` applied
     to the raw tensor, which is ``module.parametrizations.weight.original`` and is what trains. The raw tensor is the
     same ``Parameter`` object as before, so an optimizer made earlier goes on. Where ``right_inverse`` returns several
-    tensors there are several new ones, ``original0``, ``original1``, ..., which an optimizer has to be told about.
+    tensors there are several new ones, ``original0``, ``original1``, ..., which an optimizer has to be told about, as
+    of whatever a parametrization trains of its own: hand it over as ``optimizer``.
+
+    A tensor that several modules share (a tie: the head of a language model and its embedding) is parametrized on all
+    of them at once, with one chain, and all go on to have one value.
 
     A ``right_inverse`` of the parametrization gives the raw tensor for the value that is there; without one (or where
     it raises ``NotImplementedError``) the raw tensor is that value. Registering again on the same tensor puts the new
@@ -68,6 +73,9 @@ def register_parametrization(
         parametrization: any module whose ``forward`` maps a tensor to a tensor (the first one may take several), or a
             plain function that does, or a pair ``(function, inverse)``; of the latter two a :class:`Function` is made.
         unsafe: allow the value to have another shape or dtype than the tensor has now.
+        optimizer: one that trains the tensor. What is to be trained from now on takes the tensor's place, in its group
+            and under the same options. All of it starts anew: moments of the value would mean nothing for the raw
+            tensor. Without this, the moments of a single original stay, as under torch.
 
     Returns:
         ``module`` itself; its class is now ``Parametrized<Base>``, a subclass of the one before.
@@ -77,7 +85,9 @@ def register_parametrization(
             function; or the module is compiled by TorchScript.
         ValueError: the module has no such tensor, or the parametrization does not fit it, or has already learned
             what it knows from another tensor (its attribute ``learned`` is true, as a constraint's is after its
-            registration); or the tensor's entries are finite and those of its value would not be.
+            registration); or the tensor's entries are finite and those of its value would not be; or a module holds
+            another tensor in the same memory; or ``optimizer`` does not train the tensor, or cannot exchange
+            parameters (``LBFGS``).
         RuntimeError: the tensor is not initialised yet and the module is no ``LazyModuleMixin``, which would say when
             it is; or another library has changed the module's class since its last registration; or the module is
             sharded by FSDP already (register first, then call ``fully_shard``).
@@ -104,7 +114,7 @@ def register_parametrization(
     try:
         step = as_parametrization(parametrization)
         check_unlearned(step, f"'{tensor_name}' of {title(module)}")
-        with restored_on_failure([step]):
+        with restored_on_failure([step]), handed_over(optimizer, module, tensor_name):
             step.train(module.training)
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, step, unsafe)
@@ -116,26 +126,34 @@ def register_parametrization(
     return module
 
 
-def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
+def remove_parametrizations(
+    module: Module, tensor_name: str, leave_parametrized: bool = True, *, optimizer: Optimizer | None = None
+) -> Module:
     """Take all parametrizations off a tensor: a plain parameter or buffer again.
+
+    Of a tied tensor they are taken off on every module that shares it.
 
     Args:
         module: the module that has the parametrized tensor.
         tensor_name: its name.
         leave_parametrized: leave the value that it has now; otherwise leave the raw tensor.
+        optimizer: one that trains the originals. The plain parameter takes the place of the first and starts anew, and
+            what was trained only for this tensor leaves the optimizer.
 
     Returns:
         ``module`` itself. Without its last parametrized tensor it has the class that it had before the first.
 
     Raises:
-        ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals.
+        ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals; or
+            ``optimizer`` does not train them, or cannot exchange parameters (``LBFGS``).
         RuntimeError: the value has another dtype than the single original, which is to hold it, or is no tensor; or
             another library has changed the module's class since the registration; or the module is sharded by FSDP.
 
     What is waiting for the first forward pass of a lazy module is dropped.
 
     Mirrors ``torch.nn.utils.parametrize.remove_parametrizations``. A single original stays the same ``Parameter``
-    object. With several, the value becomes a new ``Parameter`` where they were parameters, also under ``no_grad``.
+    object, unless another module shares it after a transfer. Then, and with several, the value becomes a new
+    ``Parameter`` where they were parameters, also under ``no_grad``.
 
     >>> from torch import nn
     >>> from paraform import Skew
@@ -163,21 +181,13 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
             f"'{tensor_name}' of {title(module)} has {len(originals)} originals, so there is no single raw tensor to "
             "leave. Call remove_parametrizations with leave_parametrized=True."
         )
-    tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
-    adopt(module)
-    persistent = not chain._non_persistent_buffers_set
-    base, order = type_before_parametrizations(module), plain_order(module)
-    chains = chains_of(module)
-    del chains[tensor_name]
-    if chains:
-        become(module, parametrized_class(base, chains))
-    else:
-        del module._modules["parametrizations"]
-        become(module, base)
-    take_back(module, tensor_name, tensor)
-    sort(module._parameters, order)
-    if not isinstance(tensor, Parameter) and not persistent:
-        module._non_persistent_buffers_set.add(tensor_name)
+    owners = owners_of_chain(module, tensor_name)
+    for owner, _ in owners:
+        check_class(owner)
+    with handed_over(optimizer, module, tensor_name):
+        tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
+        for owner, name in owners:
+            displace(owner, name, tensor)
     return module
 
 
@@ -221,28 +231,22 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
     if becomes_another(module) or pending_of(module) is not None:
-        _check_attribute(module)
+        if pending_of(module) is None:
+            check_attribute(module)
         put_off(module, name, parametrization, unsafe)
         return
     check_initialised(module, name, original)
-    check_class(module)
     check_unsharded(module, [original])
-    _check_attribute(module)
+    del original  # whoever holds it is counted
+    owners = owners_of_tensor(module, name, parametrization)
+    # A base class may refuse to be subclassed, so before anything is written.
+    classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
     persistent = name not in module._non_persistent_buffers_set
-    cls = class_with(module, name)  # the base class may refuse to be subclassed, so before anything is written
-    chain = ParametrizationList([parametrization], original, unsafe)
+    chain = ParametrizationList([parametrization], held(module, name), unsafe)
     if not persistent:
         chain._non_persistent_buffers_set.update(chain._buffers)
-    place(module, name, chain, cls)
-
-
-def _check_attribute(module: Module) -> None:
-    others = getattr(module, "parametrizations", None)
-    if others is not None and not is_parametrized(module) and pending_of(module) is None:
-        raise ValueError(
-            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
-            "this name is needed for the parametrizations. Rename the attribute."
-        )
+    for (owner, key), cls in zip(owners, classes, strict=True):
+        place(owner, key, chain, cls)
 
 
 def _append(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:
@@ -271,7 +275,7 @@ def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Mo
     value: Tensor
     with torch.no_grad():
         try:
-            value = chain()
+            value = look(chain)
         except Exception as error:
             explain(error, f"while removing the parametrizations of '{name}' of {title(module)}")
             raise
@@ -287,6 +291,7 @@ def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Mo
                     f"The value of '{name}' of {title(module)} has dtype {value.dtype}, but its original, which is to "
                     f"hold it, has dtype {original.dtype}. Call remove_parametrizations with leave_parametrized=False."
                 )
-            write(original, value)
-            return original
+            if not is_original_elsewhere(chain, "original"):
+                write(original, value)
+                return original
         return copy_like(originals, value)

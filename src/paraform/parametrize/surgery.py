@@ -62,6 +62,16 @@ def check_class(module: Module) -> None:
         )
 
 
+def check_attribute(module: Module) -> None:
+    """Refuse a module that has something else where its parametrizations are to be."""
+    others = getattr(module, "parametrizations", None)
+    if others is not None and not is_parametrized(module):
+        raise ValueError(
+            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
+            "this name is needed for the parametrizations. Rename the attribute."
+        )
+
+
 def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
     """Refuse to take away a parameter that FSDP gathers, for each forward pass, on the module where it found it."""
     # A sharded module says so itself, and so does every module below it that was sharded along.
@@ -72,9 +82,15 @@ def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
         )
 
 
-def class_with(module: Module, name: str) -> type:
-    """The class of ``module`` when ``name`` is parametrized too."""
-    names = {name}
+def class_with(module: Module, *new_names: str) -> type:
+    """The class of ``module`` when these names are parametrized too.
+
+    Raises:
+        ValueError, RuntimeError: ``module`` cannot be parametrized (:func:`check_class`, :func:`check_attribute`).
+    """
+    check_class(module)
+    check_attribute(module)
+    names = set(new_names)
     if is_parametrized(module):
         names.update(chains_of(module))
     return parametrized_class(type_before_parametrizations(module), names)
@@ -96,13 +112,6 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     chains_of(module)[name] = chain
 
 
-def take_back(module: Module, name: str, tensor: Tensor) -> None:
-    """Let the plain ``tensor`` be what ``name`` of ``module`` is."""
-    if isinstance(tensor, Parameter):
-        module._buffers.pop(name, None)
-    hold(module, name, tensor)
-
-
 def plain_order(module: Module) -> tuple[str, ...]:
     """The names of the parameters of ``module``, as they stood before any of them was parametrized."""
     return vars(module._modules["parametrizations"]).get("plain_order", ())  # type: ignore[no-any-return]
@@ -113,6 +122,29 @@ def sort(held: dict[str, Any], order: Iterable[str]) -> None:
     names = [name for name in order if name in held]
     for name in [*names, *(name for name in list(held) if name not in names)]:
         held[name] = held.pop(name)
+
+
+def take_back(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is."""
+    if isinstance(tensor, Parameter):
+        module._buffers.pop(name, None)
+    hold(module, name, tensor)
+
+
+def displace(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is; the chain of that name goes."""
+    adopt(module)
+    base, chains, order = type_before_parametrizations(module), chains_of(module), plain_order(module)
+    chain = chains.pop(name)
+    if chains:
+        become(module, parametrized_class(base, chains))
+    else:
+        del module._modules["parametrizations"]
+        become(module, base)
+    take_back(module, name, tensor)
+    sort(module._parameters, order)
+    if not isinstance(tensor, Parameter) and chain._non_persistent_buffers_set:
+        module._non_persistent_buffers_set.add(name)
 
 
 def adopt(module: Module) -> None:

@@ -184,6 +184,14 @@ def handle(module: Module, name: str, value: Tensor, originals: tuple[Tensor, ..
     return handle
 
 
+def owner_of(value: Tensor) -> tuple[Module, str] | None:
+    """The module and the name of the tensor that ``value`` was read from, if it is the whole value of one."""
+    if type(value) is not Value or value._owner.handle() is not value:
+        return None
+    module = value._owner.module()
+    return None if module is None else (module, value._owner.name)
+
+
 def _plain_copy(value: Value) -> Tensor:
     """The same numbers in the same memory as a plain tensor, for what copies or saves the Python object."""
     with torch._C.DisableTorchFunctionSubclass():
