@@ -27,8 +27,6 @@ def steps(layer: Layer, case: Case, count: int = 3) -> None:
         optimizer.zero_grad()
         (layer.weight - case.random()).abs().square().sum().backward()
         optimizer.step()
-    for _ in range(case.settle):
-        _ = layer.weight
 
 
 @FOR_ALL

@@ -26,7 +26,7 @@ def overwrite(buffer: Tensor, new: Tensor) -> None:
             buffer.copy_(new)
 
 
-def is_of_a_transform(tensor: Tensor) -> bool:
+def _is_of_a_transform(tensor: Tensor) -> bool:
     """Whether ``tensor`` means something only inside of the ``torch.func`` transform that made it."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
@@ -37,7 +37,7 @@ def _is_differentiated(tensor: Tensor) -> bool:
 
 def _is_batched(tensor: Tensor) -> bool:
     """Whether a transform around this gives ``tensor`` a dimension that cannot be seen."""
-    while is_of_a_transform(tensor):
+    while _is_of_a_transform(tensor):
         if torch._C._functorch.is_batchedtensor(tensor):
             return True
         tensor = torch._C._functorch.get_unwrapped(tensor)
