@@ -154,7 +154,7 @@ def test_the_text_of_a_constraint_is_its_constructor() -> None:
         WeightNorm(None),
         Masked(torch.ones(2, 3)),
     ]
-    assert [str(constraint) for constraint in constraints] == [
+    assert [str(constraint) for constraint in shown] == [
         "Orthogonal(map='cayley', strict=True)",
         "Skew()",
         "SpectralNorm(bound=2.0, exact=True)",

@@ -78,7 +78,7 @@ def scaled_to_bound(W: Tensor, bound: float, slack: float = 0.0, exact: bool = F
 
     Shape: ``(*, m, n)`` to ``(*, m, n)``. ``sigma`` is exact but for rounding if ``exact``, or if the smaller side is
     at most 128. Else it is the largest one in a block Krylov space of 128 directions, never above ``sigma``. How far
-    below depends on the spectrum: ``benchmarks/spectral_norm.py`` found at most 0.2 %.
+    below depends on the spectrum: ``benchmarks/adversarial_norm.py`` found at most 0.2 %.
 
     >>> scaled_to_bound(torch.diag(torch.tensor([4.0, 2.0])), 1.0)
     tensor([[1.0000, 0.0000],
