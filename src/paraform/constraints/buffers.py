@@ -1,7 +1,52 @@
-"""State that a forward pass carries on, and the transforms in which a forward pass may run."""
+"""State that a forward pass reads or carries on, and the transforms in which a forward pass may run."""
+
+from __future__ import annotations
+
+import weakref
 
 import torch
 from torch import Tensor
+
+from ..maps import has_entries
+
+
+class Checked:
+    """Remembers which tensor was last found to be in order, and at which version, so that each is looked at once.
+
+    An average (EMA, ``AveragedModel``) and a load write into a buffer behind the back of the module that owns it; the
+    version counter tells. A copy of this object remembers nothing, for what it would know is of another tensor.
+
+    >>> checked, buffer = Checked(), torch.zeros(2)
+    >>> checked.note(buffer)
+    >>> needless = checked.is_needless(buffer)
+    >>> needless, checked.is_needless(buffer.add_(1))
+    (True, False)
+    """
+
+    def __init__(self) -> None:
+        self._tensor: weakref.ref[Tensor] | None = None
+        self._version: int | None = None
+
+    def is_needless(self, buffer: Tensor) -> bool:
+        """Whether there is nothing to look at: no change since :meth:`note`, or no numbers.
+
+        Compiled code cannot see a version, and a tensor of a transform stands for one that was seen outside.
+        """
+        if torch.compiler.is_compiling() or is_of_a_transform(buffer) or not has_entries(buffer):
+            return True
+        return self._tensor is not None and self._tensor() is buffer and self._version == _version(buffer)
+
+    def note(self, buffer: Tensor) -> None:
+        """Take ``buffer``, as it is now, for one that is in order."""
+        if not (torch.compiler.is_compiling() or is_of_a_transform(buffer)):
+            self._tensor, self._version = weakref.ref(buffer), _version(buffer)
+
+    def __reduce__(self) -> tuple[type[Checked], tuple[()]]:
+        return Checked, ()
+
+
+def _version(buffer: Tensor) -> int | None:
+    return None if buffer.is_inference() else buffer._version  # inference tensors count none
 
 
 def overwrite(buffer: Tensor, new: Tensor) -> None:
@@ -26,7 +71,7 @@ def overwrite(buffer: Tensor, new: Tensor) -> None:
             buffer.copy_(new)
 
 
-def _is_of_a_transform(tensor: Tensor) -> bool:
+def is_of_a_transform(tensor: Tensor) -> bool:
     """Whether ``tensor`` means something only inside of the ``torch.func`` transform that made it."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
@@ -37,7 +82,7 @@ def _is_differentiated(tensor: Tensor) -> bool:
 
 def _is_batched(tensor: Tensor) -> bool:
     """Whether a transform around this gives ``tensor`` a dimension that cannot be seen."""
-    while _is_of_a_transform(tensor):
+    while is_of_a_transform(tensor):
         if torch._C._functorch.is_batchedtensor(tensor):
             return True
         tensor = torch._C._functorch.get_unwrapped(tensor)
