@@ -118,16 +118,22 @@ def test_an_average_over_equal_models_changes_no_bit_of_the_base() -> None:
     assert torch.equal(average.module.parametrizations.weight[0].base, base)
 
 
-def test_a_base_that_was_put_right_is_not_looked_at_again() -> None:
-    layer = register_parametrization(nn.Linear(4, 4), "weight", Orthogonal())
-    step = layer.parametrizations.weight[0]
+def halved(buffer: Tensor) -> None:
     with torch.no_grad():
-        step.base.mul_(0.5)
-    _ = layer.weight
-    with Numbers() as seen:
-        for _ in range(3):
-            layer(torch.ones(1, 4)).sum().backward()
-    assert seen.reads_of_numbers == 0
+        buffer.mul_(0.5)
+
+
+@pytest.mark.parametrize("make", [parametrizations.orthogonal, parametrizations.spectral_norm])
+def test_derived_state_is_looked_at_once_after_a_change_and_not_at_every_read(make: Callable) -> None:
+    layer = make(nn.Linear(4, 4))
+    for change in (lambda: None, lambda: [halved(buffer) for buffer in layer.parametrizations.buffers()]):
+        layer.train()
+        change()
+        layer(torch.ones(1, 4))
+        with Numbers() as seen:
+            for mode in (True, False):
+                layer.train(mode)(torch.ones(1, 4)).sum().backward()
+        assert seen.reads_of_numbers == 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

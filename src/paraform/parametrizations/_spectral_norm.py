@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..constraints.buffers import Checked, overwrite
+from ..constraints.buffers import Checked, is_of_a_transform, overwrite
 from ..maps import frobenius
 from ..maps.precision import measured, precise, working_dtype
 from ..parametrize import register_parametrization
@@ -33,13 +33,13 @@ class _SpectralNorm(nn.Module):
         self.n_power_iterations = n_power_iterations
         self.dim = dim
         self.eps = eps
+        self._checked = Checked(), Checked()
         if weight.ndim > 1:  # a vector's norm needs no estimate, and torch's state dict has none
             with torch.inference_mode(False):  # training could not write into what is made under inference mode
                 for name, size in zip(("_u", "_v"), _matrix(weight, self.dim).shape, strict=True):
                     start = torch.randn(size, dtype=working_dtype(weight.dtype), device=weight.device)
                     self.register_buffer(name, F.normalize(start, dim=0).to(weight.dtype))
             self._improve(weight, _START_ITERATIONS)
-        self._checked = Checked(), Checked()
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 1:
@@ -58,13 +58,11 @@ class _SpectralNorm(nn.Module):
 
     def _restore(self, weight: Tensor) -> None:
         """Estimate the vectors anew if an average over models has been written into them."""
-        pairs = tuple(zip((self._u, self._v), self._checked, strict=True))
-        if all(checked.is_needless(vector) for vector, checked in pairs):
-            return
-        if any(bool(frobenius(vector) < _SHORT) for vector, _ in pairs):
+        unknown = [vector for vector, checked in self._vectors() if not checked.is_needless(vector)]
+        if any(bool(frobenius(vector) < _SHORT) for vector in unknown):
             self._improve(weight, _START_ITERATIONS)
-        for vector, checked in pairs:
-            checked.note(vector)
+        elif unknown:
+            self._note()
 
     @torch.no_grad()
     def _improve(self, weight: Tensor, iterations: int) -> None:
@@ -76,6 +74,15 @@ class _SpectralNorm(nn.Module):
             v = _image(matrix.mH, u, self.eps)
         overwrite(self._u, u)
         overwrite(self._v, v)
+        if not is_of_a_transform(u):  # which may have kept the buffers as they were
+            self._note()
+
+    def _note(self) -> None:
+        for vector, checked in self._vectors():
+            checked.note(vector)
+
+    def _vectors(self) -> tuple[tuple[Tensor, Checked], ...]:
+        return (self._u, self._checked[0]), (self._v, self._checked[1])
 
     def extra_repr(self) -> str:
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
