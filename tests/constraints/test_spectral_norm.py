@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paraform import maps, parametrize
 from paraform.constraints import SpectralNorm, Symmetric
+from paraform.maps import spectral
 from paraform.parametrize import register_parametrization
 from tests.constraints.sets import ENGINES
 
@@ -127,6 +128,20 @@ def test_a_search_misses_less_than_it_says(spectrum: Callable[[Tensor], Tensor])
     W = (10 * (U * singular) @ V).float()
     sigma = torch.linalg.matrix_norm(SpectralNorm()(W).double(), ord=2)
     assert 1 - 1e-5 < sigma < 1.005
+
+
+@pytest.mark.parametrize("top", [1.02, 1.2, 2.0, 10.0])
+def test_a_matrix_that_is_built_to_be_orthogonal_to_the_start_is_found_in_float32_and_by_decomposition(
+    top: float,
+) -> None:
+    start = spectral._irregular_rows(spectral._BLOCK, torch.zeros(200, 200, dtype=torch.float64))
+    hidden = torch.linalg.qr(torch.cat([start.mT, torch.randn(200, 1, dtype=torch.float64)], -1)).Q[:, -1:]
+    assert (start @ hidden).abs().max() < 1e-13
+    V = torch.linalg.qr(torch.cat([hidden, torch.randn(200, 199, dtype=torch.float64)], -1)).Q
+    singular = torch.cat([torch.tensor([top]).double(), torch.linspace(1, 0, 199, dtype=torch.float64)])
+    W = 3 * maps.haar((200, 200), dtype=torch.float64) * singular @ V.mT
+    assert torch.linalg.matrix_norm(SpectralNorm()(W.float()).double(), ord=2) < 1.005
+    assert torch.linalg.matrix_norm(SpectralNorm(exact=True)(W), ord=2) < 1 + 1e-10
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 2), (2, 3, 4)], ids=str)

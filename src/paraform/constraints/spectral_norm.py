@@ -27,10 +27,10 @@ class SpectralNorm(Constraint):
 
     Where the smaller side is at most 128, or with ``exact=True``, σ is that of an eigenvalue decomposition: the value
     keeps its bound but for rounding. Larger matrices are searched in a block Krylov space of 128 directions from a
-    fixed start (:func:`paraform.maps.scaled_to_bound`), which may miss up to 0.5 %: at most 0.2 % was found over
-    Gaussian, clustered and spiked spectra up to 1024 x 1024. Only a matrix that is built from the start block, with
-    its leading singular vectors exactly orthogonal to it, can hide more; with ``exact=True`` none can, at 2 to 3 times
-    the cost for sizes 512 to 1024.
+    fixed start (:func:`paraform.maps.scaled_to_bound`), and may pass it a little: by at most 0.2 % over Gaussian,
+    clustered and spiked spectra up to 1024 x 1024, by 0.35 % at 2048. Only a matrix built from the start block, with
+    its leading singular vector exactly orthogonal to it, can hide more: in float64 up to a fifth was seen, while in
+    float32 rounding gives it away. ``exact=True`` knows no such matrix, at 2 to 3 times the cost for sizes 512 to 1024.
 
     Derivatives of every order are those of σ. Where the largest singular value is repeated it has none, and that along
     one of the leading vectors is taken.
