@@ -50,6 +50,7 @@ def trained(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.filterwarnings("ignore:orthogonal makes the slices:UserWarning")
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("writer", [ours, torchs])
 def test_a_checkpoint_loads_in_the_other_room_with_the_same_value_and_gradient(function, kind, writer):
@@ -113,6 +114,7 @@ def test_a_lazy_layer_is_refused_until_it_has_a_shape(function, room):
         getattr(room, function)(nn.LazyLinear(3))
 
 
+@pytest.mark.filterwarnings("ignore:orthogonal makes the slices:UserWarning")
 def test_the_refusal_of_a_lazy_layer_says_what_to_do(function):
     layer = nn.LazyConvTranspose1d(3, 2)
     with pytest.raises((ValueError, RuntimeError), match=r"'weight' of LazyConvTranspose1d has no shape.*forward"):

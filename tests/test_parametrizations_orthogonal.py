@@ -276,3 +276,22 @@ def test_a_layer_can_be_made_on_meta_and_filled_from_a_checkpoint(map_, base):
         empty.weight = torch.empty(9, 6, device="meta")
     empty.to_empty(device="cpu").load_state_dict(real.state_dict(), strict=True)
     assert torch.equal(empty.weight, real.weight)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv1d(2, 4, 3), lambda: nn.ConvTranspose2d(2, 4, 3)])
+def test_a_convolution_is_constrained_slice_by_slice_as_in_torch_with_a_warning(make):
+    layer = make()
+    with pytest.warns(UserWarning, match=r"orthogonal makes the slices of .* register paraform\.Flatten") as caught:
+        ours.orthogonal(layer)
+    assert [warning.filename for warning in caught] == [__file__]
+    small = min(layer.weight.shape[-2:])
+    weight = layer.weight if layer.weight.shape[-2] >= layer.weight.shape[-1] else layer.weight.mT
+    gram = weight.mT @ weight
+    torch.testing.assert_close(gram, torch.eye(small).expand_as(gram), rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_matrices_that_is_no_kernel_is_constrained_without_a_warning():
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.randn(2, 3, 4, 4))
+    ours.orthogonal(module)
+    assert module.parametrizations.weight.original.shape == (2, 3, 4, 4)

@@ -15,6 +15,7 @@ from . import parametrizations, parametrize
 from .constraints import (
     Constraint,
     ConstraintError,
+    Flatten,
     Masked,
     Orthogonal,
     PositiveDefinite,
@@ -25,13 +26,16 @@ from .constraints import (
     WeightNorm,
 )
 from .parametrize import (
+    Function,
     ParametrizationList,
     cached,
+    functional_call,
     is_parametrized,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
     type_before_parametrizations,
+    writable,
 )
 
 __version__ = "0.1.0"
@@ -39,6 +43,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Constraint",
     "ConstraintError",
+    "Flatten",
+    "Function",
     "Masked",
     "Orthogonal",
     "ParametrizationList",
@@ -50,6 +56,7 @@ __all__ = [
     "WeightNorm",
     "__version__",
     "cached",
+    "functional_call",
     "is_parametrized",
     "parametrizations",
     "parametrize",
@@ -57,4 +64,5 @@ __all__ = [
     "remove_parametrizations",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "writable",
 ]

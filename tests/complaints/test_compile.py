@@ -1,4 +1,4 @@
-"""Rows 22, 31, 36 and 37: torch.compile, torch.export and tracing."""
+"""Rows 22, 36 and 37: torch.compile and torch.export."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.fx import GraphModule
 
-from tests.complaints.layers import doubled, original
-from tests.complaints.registry import FIXED, Engine, complaint, raises, wrong
+from tests.complaints.layers import doubled
+from tests.complaints.registry import FIXED, Engine, complaint, wrong
 from tests.parametrize.cases import Double, MatrixExp
 
 
@@ -32,27 +32,13 @@ def test_torchtitan_pr_2754_equal_layers_compile_once(engine: Engine) -> None:
 
 @complaint(
     22,
+    "torchtitan PR#3286",
+    "torchtitan PR#1273",
     symptom="two layers that are parametrized alike have different classes",
     on_torch=wrong("the classes differ"),
 )
-def test_layers_that_are_parametrized_alike_have_one_class(engine: Engine) -> None:
+def test_torchtitan_pr_3286_layers_that_are_parametrized_alike_have_one_class(engine: Engine) -> None:
     assert type(doubled(engine)) is type(doubled(engine)), "the classes differ"
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace.*` is deprecated:DeprecationWarning")  # the complaint is about it
-@complaint(
-    31,
-    "pytorch#60971",
-    symptom="a model cannot be traced under cached()",
-    on_torch=raises(RuntimeError, "Cannot trace a model while caching parametrizations."),
-)
-def test_pytorch_60971_a_model_can_be_traced_under_cached(engine: Engine) -> None:
-    layer, x = doubled(engine), torch.ones(1, 3)
-    with engine.parametrize.cached():
-        traced = torch.jit.trace(layer, (x,))
-    with torch.no_grad():
-        original(layer).normal_()
-    assert torch.equal(traced(x), layer(x))
 
 
 class Recurrent(nn.Module):
@@ -128,6 +114,8 @@ def test_a_model_that_uses_cached_compiles_to_one_graph(engine: Engine) -> None:
 @complaint(
     37,
     "pytorch#115744",
+    "pytorch#120914",
+    "pytorch#118795",
     symptom="a function that registers a parametrization cannot be compiled",
     on_torch=FIXED,
 )

@@ -1,4 +1,4 @@
-"""Rows 2, 7, 30 and 32: a copy that is not independent of the module it was copied from."""
+"""Rows 2, 7 and 30: a copy that is not independent of the module it was copied from."""
 
 import copy
 import gc
@@ -6,13 +6,10 @@ import weakref
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from tests.complaints.layers import doubled, original
-from tests.complaints.registry import FIXED, Engine, complaint, raises, wrong
+from tests.complaints.registry import Engine, complaint, raises, wrong
 from tests.parametrize.cases import Double
-
-UNGRAD = "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol"
 
 
 def with_zero_weight(layer: nn.Module) -> nn.Module:
@@ -116,54 +113,3 @@ def test_a_parametrized_module_is_freed_with_its_last_reference(engine: Engine) 
         assert last() is None, "the module is in a cycle of references"
     finally:
         gc.enable()
-
-
-def used_lstm(engine: Engine) -> nn.LSTM:
-    lstm = engine.parametrize.register_parametrization(nn.LSTM(3, 3), "weight_hh_l0", Double())
-    lstm(torch.ones(2, 1, 3))
-    return lstm
-
-
-@complaint(
-    32,
-    symptom="a recurrent layer cannot be deep-copied after a forward pass",
-    on_torch=raises(RuntimeError, UNGRAD),
-)
-def test_a_recurrent_layer_can_be_copied_after_a_forward_pass(engine: Engine) -> None:
-    lstm, x = used_lstm(engine), torch.ones(2, 1, 3)
-    clone = copy.deepcopy(lstm)
-    assert torch.equal(clone(x)[0], lstm(x)[0])
-    with torch.no_grad():
-        clone.parametrizations.weight_hh_l0.original.zero_()
-    assert not torch.equal(clone(x)[0], lstm(x)[0])
-
-
-@complaint(
-    32,
-    symptom="AveragedModel cannot be made of a recurrent layer after a forward pass",
-    on_torch=raises(RuntimeError, UNGRAD),
-)
-def test_a_recurrent_layer_can_be_averaged_after_a_forward_pass(engine: Engine) -> None:
-    lstm, x = used_lstm(engine), torch.ones(2, 1, 3)
-    average = AveragedModel(lstm)
-    average.update_parameters(lstm)
-    assert torch.equal(average(x)[0], lstm(x)[0])
-
-
-@complaint(
-    32,
-    "pytorch#65688",
-    symptom="a recurrent layer goes on with the weight from before its registration and does not train",
-    on_torch=FIXED,
-)
-def test_pytorch_65688_a_parametrized_recurrent_weight_takes_effect_and_trains(engine: Engine) -> None:
-    lstm, x = used_lstm(engine), torch.ones(2, 1, 3)
-    before = lstm(x)[0]
-    before.sum().backward()
-    torch.optim.SGD(lstm.parametrizations.parameters(), lr=1.0).step()
-    assert not torch.equal(lstm(x)[0], before)
-    plain = nn.LSTM(3, 3)
-    state = lstm.state_dict()
-    state["weight_hh_l0"] = 2 * state.pop("parametrizations.weight_hh_l0.original")
-    plain.load_state_dict(state)
-    assert torch.allclose(lstm(x)[0], plain(x)[0])

@@ -29,6 +29,7 @@ def failing(engine: Engine, error: Exception) -> nn.Linear:
 @complaint(
     21,
     "pytorch#72452",
+    "pytorch PR#58488",
     symptom="an AttributeError inside a parametrization appears as a missing attribute of the layer",
     on_torch=wrong("the error is another one"),
 )

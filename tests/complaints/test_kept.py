@@ -1,4 +1,4 @@
-"""Rows 38 and 39: complaints that torch has answered, and that must stay answered."""
+"""Rows 33, 38 and 39: complaints that torch has answered, and that must stay answered."""
 
 import copy
 
@@ -104,3 +104,20 @@ def test_geoopt_226_the_state_of_an_optimizer_is_saved_and_loaded(engine: Engine
     resumed = torch.optim.Adam(layer.parameters())
     resumed.load_state_dict(optimizer.state_dict())
     assert torch.equal(resumed.state[original(layer)]["exp_avg"], optimizer.state[original(layer)]["exp_avg"])
+
+
+@complaint(
+    33,
+    "geotorch#44",
+    symptom="layer.weight.grad is None, and it is not said where the gradient with respect to the weight is",
+    on_torch=FIXED,
+    ours="works: read once under `cached()`, call `retain_grad()`",
+)
+def test_geotorch_44_the_gradient_with_respect_to_the_value_can_be_had(engine: Engine) -> None:
+    layer, x = doubled(engine), torch.randn(4, 3)
+    with engine.parametrize.cached():
+        weight = layer.weight
+        weight.retain_grad()
+        layer(x).sum().backward()
+    assert torch.allclose(weight.grad, x.sum(0).expand(3, 3))
+    assert torch.allclose(original(layer).grad, 2 * weight.grad)

@@ -1,5 +1,6 @@
 """Rows 6, 17 and 18: weight_norm and spectral_norm."""
 
+import contextlib
 import copy
 import math
 
@@ -52,11 +53,40 @@ def test_pytorch_81195_weight_norm_broadcasts_the_length_as_in_its_formula(engin
     assert torch.allclose(layer.weight, expected), "the weight is not g v / |v|"
 
 
+@complaint(
+    18,
+    "pytorch PR#191141",
+    symptom="weight_norm takes a length of another rank than the weight, which torch.compile refuses",
+    on_torch=wrong("it was taken"),
+    ours="refused, compiled or not, with the shape that is meant",
+)
+def test_pytorch_pr_191141_weight_norm_refuses_a_length_of_another_rank(engine: Engine) -> None:
+    layer = engine.parametrizations.weight_norm(nn.Linear(3, 3))
+    layer.parametrizations.weight.original0 = nn.Parameter(torch.ones(3))  # for the rows, or along them?
+    with contextlib.suppress(ValueError):
+        layer(torch.ones(1, 3))
+        raise AssertionError("it was taken")
+
+
+@complaint(
+    18,
+    "pytorch#19126",
+    symptom="the gradients of weight_norm are nan for a row of zeros",
+    on_torch=wrong("a gradient is not finite"),
+)
+def test_pytorch_19126_the_gradients_of_weight_norm_are_finite_for_a_row_of_zeros(engine: Engine) -> None:
+    layer = nn.Linear(3, 3)
+    with torch.no_grad():
+        layer.weight[0] = 0
+    engine.parametrizations.weight_norm(layer)(torch.ones(1, 3)).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters()), "a gradient is not finite"
+
+
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")  # by torch itself
 @complaint(
     18,
     "pytorch PR#191749",
-    "pytorch PR#130644",
+    "pytorch#130644",
     symptom="weight_norm of a vector is wrong once it is exported and decomposed",
     on_torch=wrong("the exported layer gives another result"),
 )

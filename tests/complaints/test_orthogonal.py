@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from paraform import Orthogonal
 from tests.complaints.layers import is_orthonormal
-from tests.complaints.registry import Engine, complaint, raises, wrong
+from tests.complaints.registry import PARAFORM, Engine, complaint, raises, wrong
 
 
 @complaint(
@@ -82,6 +84,14 @@ def test_transformers_30881_a_tall_matrix_that_is_orthogonal_on_meta_loads_a_che
     assert torch.equal(layer.weight, trained.weight)
 
 
+def thin(engine: Engine, rows: int, columns: int) -> nn.Linear:
+    """What the library offers for a new model with a tall orthogonal weight."""
+    layer = nn.Linear(columns, rows)
+    if engine is PARAFORM:
+        return engine.parametrize.register_parametrization(layer, "weight", Orthogonal())
+    return engine.parametrizations.orthogonal(layer)
+
+
 class Largest(TorchDispatchMode):
     """Remembers how many entries the largest tensor had that an operator returned."""
 
@@ -146,4 +156,32 @@ def test_an_orthogonal_weight_under_autocast_is_that_of_float32(engine: Engine) 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         weight = layer.weight
     assert weight.dtype == torch.float32, "the weight is not of float32"
+    assert is_orthonormal(weight)
+
+
+@complaint(
+    26,
+    "torch-householder#7",
+    symptom="a tall orthogonal weight is held with an n x n base, 150 times the size of a 1500 x 10 weight",
+    on_torch=wrong("an n x n matrix was made"),
+    ours="`Orthogonal()`: its base has the weight's own shape",
+)
+def test_torch_householder_7_a_tall_orthogonal_weight_is_held_in_its_own_size(engine: Engine) -> None:
+    with Largest() as largest:
+        layer = thin(engine, 200, 4)
+        layer.weight.sin().sum().backward()
+        torch.optim.AdamW(layer.parameters()).step()
+    assert largest.entries < 200 * 200, "an n x n matrix was made"
+    assert is_orthonormal(layer.weight)
+
+
+@pytest.mark.parametrize("map", ["matrix_exp", "cayley", "householder"])
+def test_no_tensor_of_a_training_step_is_larger_than_three_times_a_tall_orthogonal_weight(map: str) -> None:
+    layer = nn.Linear(50, 30000)
+    with Largest() as largest:
+        PARAFORM.parametrize.register_parametrization(layer, "weight", Orthogonal(map))
+        layer.weight.sin().sum().backward()
+        torch.optim.AdamW(layer.parameters()).step()
+        weight = layer.weight
+    assert largest.entries <= 3 * 30000 * 50
     assert is_orthonormal(weight)

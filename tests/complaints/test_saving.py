@@ -1,7 +1,10 @@
 """Row 19: saving a whole model, often after a whole night of training."""
 
 import io
+import json
 import pickle
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
 
 import cloudpickle
@@ -17,6 +20,7 @@ REFUSED = raises(RuntimeError, "Serialization of parametrized modules is only su
 @complaint(
     19,
     "darts#2638",
+    "pytorch PR#33344",
     symptom="torch.save of a whole model raises",
     on_torch=REFUSED,
 )
@@ -30,6 +34,7 @@ def test_darts_2638_a_whole_model_is_saved_and_loaded(engine: Engine) -> None:
 @complaint(
     19,
     "ZEST#4",
+    "mase#60",
     symptom="pickle of a model raises",
     on_torch=REFUSED,
 )
@@ -48,6 +53,24 @@ def test_zest_4_a_model_is_pickled(engine: Engine) -> None:
 def test_mlflow_8214_a_model_is_pickled_by_cloudpickle(engine: Engine) -> None:
     model = nn.Sequential(doubled(engine))
     assert torch.equal(pickle.loads(cloudpickle.dumps(model))[0].weight, model[0].weight)
+
+
+@complaint(
+    19,
+    "geotorch#6",
+    symptom="a model that was saved whole cannot be loaded by another process, which does not know its class",
+    on_torch=REFUSED,
+)
+def test_geotorch_6_a_saved_model_is_loaded_by_another_process(engine: Engine) -> None:
+    model = nn.Sequential(engine.parametrizations.weight_norm(nn.Linear(3, 3)))
+    file = io.BytesIO()
+    torch.save(model, file)
+    program = (
+        "import io, sys, torch; file = io.BytesIO(sys.stdin.buffer.read()); "
+        "print(torch.load(file, weights_only=False)[0].weight.tolist())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], input=file.getvalue(), capture_output=True, check=True)
+    assert torch.allclose(torch.tensor(json.loads(run.stdout)), model[0].weight)
 
 
 @complaint(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from paraform import parametrize
 from paraform.constraints import (
     Constraint,
+    Flatten,
     Masked,
     Orthogonal,
     PositiveDefinite,
@@ -33,6 +34,7 @@ class Case:
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float64
     nearest: bool = True  # the projection is the nearest point
+    batch: bool = True  # leading dimensions are a batch, however many
 
     def __str__(self) -> str:
         kind = "-complex" if self.dtype.is_complex else ""
@@ -93,24 +95,39 @@ def whole(**options: bool) -> WeightNorm:
     return WeightNorm(None, **options)
 
 
+def filters(**options: bool) -> Flatten:
+    return Flatten(Orthogonal(**options))
+
+
+def slices(**options: bool) -> Orthogonal:
+    return Orthogonal(slices=True, **options)
+
+
 C = torch.complex128
 CASES = [
     Case(Symmetric, (4, 4)),
     Case(Symmetric, (2, 3, 3), C),
     Case(Skew, (2, 4, 4)),
     Case(Skew, (3, 3), C),
-    *(Case(turn, shape) for turn in (Orthogonal, cayley, householder) for shape in [(4, 4), (5, 3), (2, 3, 4)]),
-    *(Case(turn, shape, C) for turn in (Orthogonal, cayley) for shape in [(3, 3), (2, 4, 2), (2, 3)]),
+    *(Case(turn, shape) for turn in (Orthogonal, cayley, householder) for shape in [(4, 4), (5, 3)]),
+    *(Case(turn, (2, 3, 4), batch=False) for turn in (Orthogonal, cayley, householder)),
+    *(Case(turn, shape, C) for turn in (Orthogonal, cayley) for shape in [(3, 3), (2, 3)]),
+    *(Case(turn, (2, 4, 2), C, batch=False) for turn in (Orthogonal, cayley)),
+    Case(slices, (2, 2, 3, 2)),
     Case(PositiveDefinite, (2, 4, 4), nearest=False),
     Case(PositiveDefinite, (3, 3), C, nearest=False),
-    Case(WeightNorm, (4, 3)),
-    Case(by_column, (2, 3, 4), C),
-    Case(whole, (3,)),
+    Case(WeightNorm, (4, 3), batch=False),  # its slices run across the batch
+    Case(by_column, (2, 3, 4), C, batch=False),
+    Case(whole, (3,), batch=False),
     Case(bounded, (2, 4, 3)),
     Case(bounded, (2, 3), C),
     Case(masked, (2, 2, 3)),
     Case(masked, (2, 3), C),
+    Case(filters, (4, 2, 3), batch=False),
+    Case(filters, (4, 2, 2, 2), batch=False),
+    Case(filters, (3, 2, 1, 2), C, batch=False),
 ]
+MATRIX_BY_MATRIX = pytest.mark.parametrize("case", [case for case in CASES if case.batch], ids=str)
 FOR_ALL = pytest.mark.parametrize("case", CASES, ids=str)
 
 

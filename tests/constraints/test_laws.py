@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from paraform.constraints import ConstraintError, Masked, ProjectionWarning, WeightNorm
-from tests.constraints.sets import CASES, CLOSE, ENGINES, FOR_ALL, Case, Layer, assert_close, assert_inside, value_of
+from tests.constraints.sets import (
+    CASES,
+    CLOSE,
+    ENGINES,
+    FOR_ALL,
+    MATRIX_BY_MATRIX,
+    Case,
+    Layer,
+    assert_close,
+    assert_inside,
+    value_of,
+)
 
 
 def all_but(kind: type) -> pytest.MarkDecorator:
@@ -17,7 +28,6 @@ def all_but(kind: type) -> pytest.MarkDecorator:
 
 
 HAS_AN_OUTSIDE = all_but(WeightNorm)
-MATRIX_BY_MATRIX = all_but(WeightNorm)  # its slices run across the batch
 ANY_SHAPE = all_but(Masked)
 
 

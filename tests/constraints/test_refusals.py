@@ -15,7 +15,7 @@ from paraform.constraints import (
     WeightNorm,
 )
 from paraform.parametrize import register_parametrization
-from tests.constraints.sets import CASES, ENGINES, FOR_ALL, Case, value_of
+from tests.constraints.sets import ENGINES, FOR_ALL, MATRIX_BY_MATRIX, Case, value_of
 
 
 def test_another_dtype_or_device_is_refused_under_any_engine_and_changes_nothing() -> None:
@@ -55,7 +55,7 @@ def test_what_is_learned_under_inference_mode_trains(case: Case, engine: object)
     assert all(torch.isfinite(raw.grad).all() for raw in raws)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not isinstance(case.make(), WeightNorm)], ids=str)
+@MATRIX_BY_MATRIX
 def test_what_is_not_finite_gives_nan_for_its_matrix_only(case: Case) -> None:
     constraint, raws = case.registered()
     value = torch.stack([value_of(constraint, raws), torch.full(case.shape, torch.nan, dtype=case.dtype)])

@@ -253,7 +253,7 @@ def test_a_value_from_another_mode_is_not_used(mode: str, inside_first: bool) ->
     assert not usual.is_inference()
     expected = {
         "no_grad": not special.requires_grad,
-        "inference_mode": special.is_inference(),
+        "inference_mode": not special.requires_grad,  # an inference tensor counts no writes, so it is copied
         "autocast": special.dtype == torch.bfloat16,
     }
     assert expected[mode]

@@ -197,6 +197,6 @@ def test_a_value_that_is_no_tensor_cannot_be_left() -> None:
 
 def test_an_emptied_chain_says_so_and_does_not_end_a_loop() -> None:
     layer = parametrize.register_parametrization(nn.Linear(2, 2), "weight", Double())
-    del layer.parametrizations.weight[0]
+    delattr(layer.parametrizations.weight, "0")
     with pytest.raises(IndexError, match="no parametrization left"):
         list(map(operator.attrgetter("weight"), [layer]))

@@ -1,6 +1,7 @@
 """The sets: parametrizations that know where their values lie."""
 
 from .base import Constraint, ConstraintError, ProjectionWarning
+from .flatten import Flatten
 from .masked import Masked
 from .orthogonal import Orthogonal
 from .positive_definite import PositiveDefinite
@@ -11,6 +12,7 @@ from .weight_norm import WeightNorm
 __all__ = [
     "Constraint",
     "ConstraintError",
+    "Flatten",
     "Masked",
     "Orthogonal",
     "PositiveDefinite",

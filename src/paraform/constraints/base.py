@@ -142,12 +142,8 @@ class Constraint(nn.Module, ABC):
     def _admit(self, value: Tensor) -> tuple[Tensor, Tensor | None]:
         """``value``, moved to the set where it is outside, and how far it moved."""
         self._require_numbers(value.dtype)
+        self._require_first_shape(value.shape)
         self._check(value.shape, value.dtype)
-        if self._shape not in (None, value.shape):
-            raise ValueError(
-                f"{self} was registered on a tensor of shape {tuple(self._shape or ())}, got one of shape "
-                f"{tuple(value.shape)}; give it a value of that shape, or use a new {type(self).__name__} elsewhere."
-            )
         self._require_kinship(value)
         if not maps.has_entries(value):
             return value, None
@@ -174,6 +170,13 @@ class Constraint(nn.Module, ABC):
     def _require_numbers(self, dtype: torch.dtype) -> None:
         if not (dtype.is_floating_point or dtype.is_complex):
             raise ValueError(f"{self} expects floating-point or complex numbers, got {dtype}; choose such a dtype.")
+
+    def _require_first_shape(self, shape: torch.Size) -> None:
+        if self._shape not in (None, shape):
+            raise ValueError(
+                f"{self} was registered on a tensor of shape {tuple(self._shape or ())}, got one of shape "
+                f"{tuple(shape)}; give it a value of that shape, or use a new {type(self).__name__} elsewhere."
+            )
 
     def _require_kinship(self, value: Tensor) -> None:
         """Refuse a value that could not be combined with what the constraint holds."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import MutableMapping
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ..maps import has_entries
 
 
 class Checked:
-    """Remembers which tensor was last found to be in order, and at which version, so that each is looked at once.
+    """Remembers which tensors were found to be in order, and at which version, so that each is looked at once.
 
     An average (EMA, ``AveragedModel``) and a load write into a buffer behind the back of the module that owns it; the
     version counter tells. A copy of this object remembers nothing, for what it would know is of another tensor.
@@ -24,8 +25,8 @@ class Checked:
     """
 
     def __init__(self) -> None:
-        self._tensor: weakref.ref[Tensor] | None = None
-        self._version: int | None = None
+        # Several: a read outside of a forward pass may compute on a copy of the buffers.
+        self._versions: MutableMapping[Tensor, int | None] = WeakIdKeyDictionary()
 
     def is_needless(self, buffer: Tensor) -> bool:
         """Whether there is nothing to look at: no change since :meth:`note`, or no numbers.
@@ -34,12 +35,12 @@ class Checked:
         """
         if torch.compiler.is_compiling() or is_of_a_transform(buffer) or not has_entries(buffer):
             return True
-        return self._tensor is not None and self._tensor() is buffer and self._version == _version(buffer)
+        return buffer in self._versions and self._versions[buffer] == _version(buffer)
 
     def note(self, buffer: Tensor) -> None:
         """Take ``buffer``, as it is now, for one that is in order."""
         if not (torch.compiler.is_compiling() or is_of_a_transform(buffer)):
-            self._tensor, self._version = weakref.ref(buffer), _version(buffer)
+            self._versions[buffer] = _version(buffer)
 
     def __reduce__(self) -> tuple[type[Checked], tuple[()]]:
         return Checked, ()

@@ -12,7 +12,7 @@ from .. import maps
 from .base import Constraint
 from .buffers import Checked, is_of_a_transform
 from .rounding import tolerance
-from .shapes import batch_size, require_matrix
+from .shapes import batch_size, require_matrix, require_no_kernel
 
 _MAPS = {
     "matrix_exp": maps.matrix_exp_at,
@@ -24,8 +24,11 @@ _MAPS = {
 class Orthogonal(Constraint):
     r"""Matrices with orthonormal columns, :math:`Q^\top Q = I`, or rows if wide; unitary for complex tensors.
 
-    Shape: ``(*, n, k)`` or ``(*, k, n)`` to the same. With ``n >= k`` the freedom is ``n k - k (k + 1) / 2`` a matrix
-    (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``. Samples: the uniform (Haar) law.
+    Shape: ``(n, k)``, ``(k, n)`` or a batch ``(b, n, k)`` to the same. More than three dimensions are refused: that is
+    mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (Write ``Flatten(Orthogonal())`` for the
+    kernel of ``Conv1d`` too, which cannot be told from a batch.) With ``n >= k`` the freedom is
+    ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``.
+    Samples: the uniform (Haar) law.
 
     The value is :attr:`base`, a point of the set, moved by a map of the raw tensor, which is zero where the value is
     the base (a trivialization; M. Lezcano-Casado, *Trivializations for gradient-based optimization on manifolds*,
@@ -47,14 +50,16 @@ class Orthogonal(Constraint):
             is connected to. ``"cayley"`` is the fastest, and reaches all of it but a set of measure zero.
             ``"householder"`` multiplies reflections, one a column, and is real only. None of the three changes the
             sign of the determinant of a square matrix: it is that of the base.
+        slices: allow any number of dimensions in front of the last two. Of a kernel that makes each ``kh x kw`` slice
+            orthogonal.
         strict: see :class:`Constraint`.
 
     Attributes:
         base: where the raw tensor is zero; None before registration. A buffer, saved with the state.
 
     Raises:
-        ValueError: ``map`` is none of the three, the tensor has fewer than two dimensions, or it is complex and the map
-            is ``"householder"``.
+        ValueError: ``map`` is none of the three, the tensor has fewer than two dimensions, or more than three without
+            ``slices=True``, or it is complex and the map is ``"householder"``.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -68,11 +73,12 @@ class Orthogonal(Constraint):
 
     base: Tensor | None
 
-    def __init__(self, map: str = "matrix_exp", *, strict: bool = False) -> None:
+    def __init__(self, map: str = "matrix_exp", *, slices: bool = False, strict: bool = False) -> None:
         if map not in _MAPS:
             raise ValueError(f"Orthogonal expects a map out of {', '.join(_MAPS)}, got {map!r}; name one of them.")
         super().__init__(strict=strict)
         self.map = map
+        self.slices = slices
         self.register_buffer("base", None)
         self._checked = Checked()
 
@@ -134,6 +140,8 @@ class Orthogonal(Constraint):
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_matrix(self, shape)
+        if not self.slices:
+            require_no_kernel(self, shape)
         if dtype.is_complex and self.map == "householder":
             raise ValueError(f"{self} expects real numbers, got {dtype}; use map='matrix_exp' or 'cayley'.")
 

@@ -28,6 +28,21 @@ def require_square(who: object, shape: Sequence[int]) -> None:
         )
 
 
+def require_no_kernel(who: object, shape: Sequence[int]) -> None:
+    """Raise a ValueError for more than three dimensions: that is mostly a convolution's kernel, which is no batch.
+
+    >>> require_no_kernel("Orthogonal()", (8, 4, 3, 3))
+    Traceback (most recent call last):
+    ValueError: Orthogonal() expects a matrix or a batch of them, got shape (8, 4, 3, 3), of which it would constrain...
+    """
+    if len(shape) > 3:
+        raise ValueError(
+            f"{who} expects a matrix or a batch of them, got shape {tuple(shape)}, of which it would constrain the "
+            f"slices of shape {tuple(shape[-2:])} one by one. For a convolution's kernel as one matrix write "
+            f"Flatten({who}); if the slices are meant, {type(who).__name__}(slices=True)."
+        )
+
+
 def batch_size(shape: Sequence[int]) -> int:
     """How many matrices a tensor of ``shape`` holds.
 

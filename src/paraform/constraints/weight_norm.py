@@ -26,7 +26,8 @@ class WeightNorm(Constraint):
 
     Raises:
         TypeError: ``dim`` is neither an int nor None.
-        ValueError: the tensor has no dimension ``dim``, or its norm overflows its dtype.
+        ValueError: the tensor has no dimension ``dim``, or its norm overflows its dtype; or ``original0`` was replaced
+            by a tensor that has neither as many dimensions as ``original1`` nor none.
         RuntimeError: it stands behind another parametrization, where there is one tensor only.
 
     >>> from torch import nn
@@ -47,6 +48,11 @@ class WeightNorm(Constraint):
             raise RuntimeError(
                 f"{self} expects two raw tensors, size and direction, got one: it cannot stand behind another "
                 f"parametrization. Register it before the others."
+            )
+        if g.ndim not in (0, v.ndim):  # it would be broadcast along dimensions that nobody named
+            raise ValueError(
+                f"{self} expects one size for each slice, shape {_sizes(v, self.dim)}, got shape {tuple(g.shape)}; "
+                f"reshape it."
             )
         return maps.sized(v, g, self.dim)
 
@@ -74,3 +80,7 @@ class WeightNorm(Constraint):
         g = maps.slice_norms(value, self.dim)
         # Zeros have no direction. Any other one gives the same value and, unlike zeros, a gradient to the size.
         return g, torch.where(g == 0, 1, value)
+
+
+def _sizes(v: Tensor, dim: int | None) -> tuple[int, ...]:
+    return () if dim is None else tuple(size if i == dim % v.ndim else 1 for i, size in enumerate(v.shape))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..parametrize import is_parametrized
+from ..parametrize.surgery import check_unsharded
 
 
 def tensor_of(module: nn.Module, name: str, *, lazy: type[Exception] = RuntimeError) -> Tensor:
@@ -17,7 +18,8 @@ def tensor_of(module: nn.Module, name: str, *, lazy: type[Exception] = RuntimeEr
 
     Raises:
         ValueError: there is none, or it holds integers.
-        RuntimeError: it has no shape yet (or what ``lazy`` says instead: torch's functions differ here).
+        RuntimeError: the module is sharded by FSDP, or the tensor has no shape yet (for that, what ``lazy`` says:
+            torch's functions differ here).
     """
     tensor = getattr(module, name, None)
     if not isinstance(tensor, Tensor):
@@ -33,6 +35,7 @@ def tensor_of(module: nn.Module, name: str, *, lazy: type[Exception] = RuntimeEr
             f"Expected floating-point or complex numbers in '{name}' of {type(module).__name__}, got {tensor.dtype}. "
             f"Convert the tensor."
         )
+    check_unsharded(module, [tensor])  # a map of a sharded tensor may fail in its own words
     return tensor
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from .. import maps
 from ..constraints import Orthogonal
@@ -130,6 +131,9 @@ def orthogonal(
     Returns:
         ``module``, with the parametrization registered.
 
+    Warns:
+        UserWarning: the tensor is the kernel of a convolution, of which torch's function takes each slice for a matrix.
+
     Raises:
         ValueError: ``module`` has no tensor of this name, or one that has no shape yet (a lazy module), or fewer than
             two dimensions, or integers, or entries that are not finite, or complex ones under ``"householder"``; or the
@@ -155,5 +159,17 @@ def orthogonal(
         square = len(set(weight.shape[-2:])) == 1
         orthogonal_map = "matrix_exp" if square or weight.is_complex() else "householder"
     parametrization = _Orthogonal(weight, orthogonal_map, use_trivialization=use_trivialization)
+    if isinstance(module, _ConvNd) and name == "weight":
+        _warn_of_slices(module, weight)
     # A checked registration asks a further step of a chain for its inverse, which would move the base.
     return register_parametrization(module, name, parametrization, unsafe=is_parametrized(module, name))
+
+
+def _warn_of_slices(module: nn.Module, kernel: Tensor) -> None:
+    warnings.warn(
+        f"orthogonal makes the slices of shape {tuple(kernel.shape[-2:])} of the kernel of {type(module).__name__} "
+        f"orthogonal, as torch does, and not the kernel as one matrix of shape {tuple(kernel.flatten(1).shape)}. For "
+        f"that, register paraform.Flatten(paraform.Orthogonal()); where the slices are meant, "
+        f"paraform.Orthogonal(slices=True).",
+        stacklevel=_depth_of_user(),
+    )

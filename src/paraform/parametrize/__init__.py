@@ -2,16 +2,22 @@
 
 from .cache import cached
 from .chain import ParametrizationList
+from .function import Function
+from .override import functional_call
 from .registration import register_parametrization, remove_parametrizations
 from .surgery import is_parametrized, type_before_parametrizations
 from .transfer import transfer_parametrizations_and_params
+from .writable import writable
 
 __all__ = [
+    "Function",
     "ParametrizationList",
     "cached",
+    "functional_call",
     "is_parametrized",
     "register_parametrization",
     "remove_parametrizations",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "writable",
 ]

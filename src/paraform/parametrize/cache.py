@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,16 +16,23 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .chain import ParametrizationList
 
+Evaluate = Callable[[ParametrizationList], Tensor]
+
 
 class _Entry(NamedTuple):
     value: Tensor
+    version: int | None
     modules: tuple[tuple[Module, bool, int], ...]
     """Each module of the chain, its mode and how many children it has."""
     slots: tuple[Any, ...]
     """Each child, parametrization, parameter and buffer: the dictionary and name that hold it, itself, its state."""
+    order: tuple[str, ...]
+    """The keys of the chain's steps, in their order."""
 
     def is_current(self) -> bool:
-        """Whether nothing that the value was computed from has changed since."""
+        """Whether neither the value nor anything that it was computed from has changed since."""
+        if self.version != _version(self.value) or tuple(self.modules[0][0]._modules) != self.order:
+            return False
         for module, training, children in self.modules:  # loops, for this is what a cached read costs
             if module.training is not training or len(module._modules) != children:
                 return False
@@ -41,22 +48,30 @@ class _Scope:
     def __init__(self, replay: tuple[Any, ...]) -> None:
         self.replay = replay
         self.entries: dict[tuple[Any, ...], _Entry] = {}
+        self.handles: dict[int, Any] = {}
 
-    def read(self, chain: ParametrizationList) -> Tensor:
+    def read(self, chain: ParametrizationList, evaluate: Evaluate | None) -> Tensor:
         if _replay() != self.replay:
-            return chain()  # type: ignore[no-any-return]
-        key = (chain, *_modes())
-        entry = self.entries.get(key)
-        if entry is None or not entry.is_current():
-            value = chain()
-            entry = _record(chain, value)
-            if entry is None:
-                return value  # type: ignore[no-any-return]
-            self.entries[key] = entry
-        return entry.value
+            return chain() if evaluate is None else evaluate(chain)
+        modes = _modes()
+        entry = self.entries.get((chain, None, *modes))
+        if entry is not None and entry.is_current():
+            return entry.value
+        if evaluate is not None:
+            entry = self.entries.get((chain, evaluate, *modes))
+            if entry is not None and entry.is_current():
+                return entry.value
+        value = chain() if evaluate is None else evaluate(chain)
+        new = _record(chain, value)
+        if new is not None:
+            self.entries[(chain, evaluate, *modes)] = new
+        if entry is not None:
+            self.handles.pop(id(entry.value), None)
+        return value
 
     def forget(self, *_: object) -> None:
         self.entries.clear()
+        self.handles.clear()
 
 
 class _Thread(threading.local):
@@ -125,12 +140,24 @@ def cached() -> Iterator[None]:
             scope.forget()
 
 
-def read(chain: ParametrizationList) -> Tensor:
-    """The value of ``chain``, from the cache where there is one and it is current."""
+def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> Tensor:
+    """The value of ``chain``, from the cache where there is one and it is current.
+
+    ``evaluate`` computes it in another way than by calling the chain. Such a value serves only those who ask for it in
+    that way, and they are served with the chain's own where there is one.
+    """
     if torch.compiler.is_dynamo_compiling():
         return chain() if _traced is None else _read_traced(chain, _traced)
     scopes = _thread.scopes
-    return scopes[-1].read(chain) if scopes else chain()
+    if scopes:
+        return scopes[-1].read(chain, evaluate)
+    return chain() if evaluate is None else evaluate(chain)
+
+
+def handles() -> dict[int, Any] | None:
+    """Where to keep what was handed out for a value, by its id, so that two reads in one context give one object."""
+    scopes = _thread.scopes
+    return scopes[-1].handles if scopes else None
 
 
 def forget(chain: ParametrizationList) -> None:
@@ -158,7 +185,13 @@ def _same(parts: list[Any], before: list[Any]) -> bool:
 
 def _parts(module: Module) -> list[Any]:
     """Every module below, its mode and its tensors; not by ``modules()``: torch.compile refuses it after a write."""
-    parts = [module, module.training, *module._parameters.values(), *module._buffers.values()]
+    parts = [
+        module,
+        module.training,
+        *getattr(module, "_off", ()),
+        *module._parameters.values(),
+        *module._buffers.values(),
+    ]
     for child in module._modules.values():
         parts += [] if child is None else _parts(child)
     return parts
@@ -213,8 +246,14 @@ def _record(chain: ParametrizationList, value: Tensor) -> _Entry | None:
         return None  # inference tensors do not count their versions
     return _Entry(
         value,
+        _version(value),
         tuple((module, module.training, len(module._modules)) for module in modules),
-        (*children, *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors)),
+        (
+            (vars(chain), "_off", vars(chain).get("_off"), None),
+            *children,
+            *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors),
+        ),
+        tuple(chain._modules),
     )
 
 
@@ -228,3 +267,7 @@ def _state(tensor: Tensor) -> tuple[Any, ...]:
     except RuntimeError:
         address = None  # a fake tensor, or one of a transform, has no memory
     return tensor._version, address, tensor.dtype, tensor.requires_grad
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version

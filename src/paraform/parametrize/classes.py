@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import Tensor
-from torch.nn import Module, RNNBase
+from torch.nn import Module, Parameter, RNNBase
 
-from . import cache
+from . import cache, reads
 from .chain import ParametrizationList
+from .containers import item_methods
 from .errors import explain, title
 
 
@@ -85,13 +87,17 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
         # torch.fx and torch.compile tell torch's own layers by this
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        "__getattr__": _attribute_after_property(base),
+        **_property_first(base),
+        "__getattr__": _attribute_after_property(base, names),
         "__reduce_ex__": _reduce,
         "__setstate__": _set_state(base),
+        "__prepare_scriptable__": _refuse_scripting,
         "register_parameter": _refuse_parametrized(base.register_parameter),  # type: ignore[attr-defined]
         "register_buffer": _refuse_parametrized(base.register_buffer),  # type: ignore[attr-defined]
     }
-    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **members})  # type: ignore[no-any-return]
+    if hasattr(base, "reset_parameters"):
+        methods["reset_parameters"] = _reset_parameters(base)
+    return meta(f"Parametrized{base.__name__}", (base,), {**methods, **item_methods(base), **members})  # type: ignore[no-any-return]
 
 
 # An AttributeError inside a property makes Python ask __getattr__ and forget the error. It waits here meanwhile.
@@ -104,19 +110,25 @@ _pending = _Pending()
 
 def _plain_attribute(module: Module, name: str) -> Any:
     """What ``nn.Module`` would answer. (torch.compile cannot go on to it after a property that raises.)"""
-    for holder in (module._parameters, module._buffers, module._modules):
-        if name in holder:
-            return holder[name]
+    if name in module._parameters:
+        return module._parameters[name]
+    if module._buffers.get(name) is not None:
+        return module._buffers[name]
+    if name in module._modules:
+        return module._modules[name]
     raise AttributeError(name)  # which makes Python ask __getattr__, of the module's own class too
 
 
 def _tensor_property(name: str) -> property:
     def read(self: Module) -> Any:
+        override = self._buffers.get(name)
+        if override is not None:
+            return override
         chain = chain_of(self, name)
         if chain is None:
             return _plain_attribute(self, name)
         try:
-            return cache.read(chain)
+            return reads.read(self, name, chain)
         except Exception as error:
             explain(error, f"while computing the parametrized tensor '{name}' of {title(self)}")
             if isinstance(error, AttributeError):
@@ -128,6 +140,7 @@ def _tensor_property(name: str) -> property:
         if chain is None:
             raise AttributeError(f"{title(self)} has no parameter, buffer or parametrized tensor '{name}'.")
         try:
+            _refuse_graph(value)
             chain.right_inverse(value)
         except Exception as error:
             explain(error, f"while assigning to the parametrized tensor '{name}' of {title(self)}")
@@ -145,13 +158,38 @@ def _tensor_property(name: str) -> property:
     return property(read, write, delete)
 
 
-def _attribute_after_property(base: type) -> Callable[[Module, str], Any]:
+def _refuse_graph(value: object) -> None:
+    if isinstance(value, Tensor) and value.grad_fn is not None and torch.is_grad_enabled():
+        raise RuntimeError(
+            "The assigned value was computed with gradients recorded, and an assignment would cut them off. To use it "
+            "as the weight of one forward pass, with gradients to what it was computed from, call "
+            "functional_call(module, {name: value}, inputs). To assign its numbers, assign value.detach()."
+        )
+
+
+def _property_first(base: type) -> dict[str, Callable[..., None]]:
+    """nn.Module's own methods would take the place where ``functional_call`` puts a stand-in for the tensor."""
+
+    def __setattr__(self: Module, name: str, value: Any) -> None:  # noqa: N807
+        owner: Any = base if chain_of(self, name) is None or isinstance(value, Parameter) else object
+        owner.__setattr__(self, name, value)
+
+    def __delattr__(self: Module, name: str) -> None:  # noqa: N807
+        owner: Any = base if chain_of(self, name) is None else object
+        owner.__delattr__(self, name)
+
+    return {"__setattr__": __setattr__, "__delattr__": __delattr__}
+
+
+def _attribute_after_property(base: type, names: tuple[str, ...]) -> Callable[[Module, str], Any]:
     def __getattr__(self: Module, name: str) -> Any:  # noqa: N807
         pending = _pending.error
         if pending is not None:
             _pending.error = None
             if pending[0] is self and pending[1] == name:
                 raise pending[2]
+        if self._buffers.get(name, self) is None and name not in self._parameters and name in names:
+            raise AttributeError(f"{title(self)!r} object has no attribute {name!r}")  # its chain was taken off
         return base.__getattr__(self, name)  # type: ignore[attr-defined]
 
     return __getattr__
@@ -164,9 +202,40 @@ def _refuse_parametrized(register: Callable[..., None]) -> Callable[..., None]:
                 f"'{name}' of {title(self)} is parametrized, so it cannot become a parameter or buffer. "
                 f"Assign a plain tensor to set its value, or call remove_parametrizations(module, '{name}') first."
             )
-        register(self, name, *args, **kwargs)
+        try:
+            register(self, name, *args, **kwargs)
+        except TypeError as error:
+            tensor = name.rpartition("_")[0] if isinstance(name, str) else ""
+            if chain_of(self, tensor) is not None:  # torch.nn.utils.prune registers weight_orig
+                explain(
+                    error,
+                    f"'{tensor}' of {title(self)} is parametrized, so it is no parameter that could be pruned. Prune "
+                    f"its raw tensor, 'original' of module.parametrizations.{tensor}; or register a parametrization "
+                    f"that masks the value; or call remove_parametrizations(module, '{tensor}') first.",
+                )
+            raise
 
     return guarded
+
+
+def _reset_parameters(base: Any) -> Callable[[Module], None]:
+    def reset_parameters(self: Module) -> None:
+        """Give the tensors new values as the layer's own method does; those of parametrized ones are assigned."""
+        from .writable import plain_selves  # it needs this file
+
+        with plain_selves([self]):
+            base.reset_parameters(self)
+
+    return reset_parameters
+
+
+def _refuse_scripting(self: Module) -> Module:
+    """What torch.jit.script asks before it compiles: it can make nothing of a property that runs modules."""
+    raise RuntimeError(
+        f"torch.jit.script cannot compile {title(self)}, whose parametrized tensors are computed at each read. Use "
+        "torch.jit.trace or torch.export. Or compile a copy that is plain: copy.deepcopy(model), and on each "
+        "parametrized module of the copy remove_parametrizations(module, name)."
+    )
 
 
 def _reduce(self: Module, protocol: Any) -> tuple[Any, ...]:
@@ -199,6 +268,8 @@ def _rebuild(names: tuple[str, ...], make: Callable[..., Module], args: tuple[An
 def _set_state(base: type) -> Callable[[Module, Any], None]:
     def __setstate__(self: Module, state: Any) -> None:  # noqa: N807
         base.__setstate__(self, state)  # type: ignore[attr-defined]
+        if "parametrizations" in self._modules:  # of a module that was saved before there were such places
+            self._buffers.update(dict.fromkeys(chains_of(self)))
         _forget_flat_weights(self)
 
     return __setstate__

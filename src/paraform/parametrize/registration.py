@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .chain import UNSAFE, ParametrizationList, check_same, copy_like, hold, originals_of, write
+from .chain import ParametrizationList
 from .classes import chains_of, own_class, parametrized_class
-from .errors import explain, says_there_is_no_inverse, title
+from .errors import explain, title
+from .function import as_parametrization, check_unlearned, name_of
+from .lazy import becomes_another, check_initialised, drop, pending_of, put_off
+from .reads import look
 from .rollback import restored_on_failure
+from .steps import inverse_if_any
 from .surgery import (
     adopt,
     become,
     check_class,
-    check_initialised,
+    check_unsharded,
     class_with,
     is_parametrized,
     place,
+    plain_order,
+    sort,
+    take_back,
     tensors_of,
     type_before_parametrizations,
 )
+from .switching import originals_of
+from .tensors import UNSAFE, check_same, copy_like, distance, write
 
 
 def register_parametrization(
-    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+    module: Module,
+    tensor_name: str,
+    parametrization: Module | Callable[..., Tensor] | tuple[Callable[..., Tensor], Callable[[Tensor], Any]],
+    *,
+    unsafe: bool = False,
 ) -> Module:
     """Put a parametrization on a parameter or buffer of ``module``.
 
@@ -42,23 +58,29 @@ def register_parametrization(
 
     If anything is refused, the module is untouched to the bit.
 
+    On a lazy module (``nn.LazyLinear``) the registration is put off until its first forward pass has given the tensors
+    their shapes. Until then ``is_parametrized`` is false and ``module.parametrizations`` holds what is waiting. What
+    is refused then raises in that forward pass, and none of what was waiting is registered.
+
     Args:
         module: the module that has the tensor.
         tensor_name: the name of a parameter, a buffer or an already parametrized tensor of ``module``.
-        parametrization: any module whose ``forward`` maps a tensor to a tensor (the first one may take several).
+        parametrization: any module whose ``forward`` maps a tensor to a tensor (the first one may take several), or a
+            plain function that does, or a pair ``(function, inverse)``; of the latter two a :class:`Function` is made.
         unsafe: allow the value to have another shape or dtype than the tensor has now.
 
     Returns:
         ``module`` itself; its class is now ``Parametrized<Base>``, a subclass of the one before.
 
     Raises:
-        TypeError: ``module`` or ``parametrization`` is no module, or ``tensor_name`` no string; or the module is
-            compiled by TorchScript.
+        TypeError: ``module`` is no module, ``tensor_name`` no string, or ``parametrization`` neither a module nor a
+            function; or the module is compiled by TorchScript.
         ValueError: the module has no such tensor, or the parametrization does not fit it, or has already learned
             what it knows from another tensor (its attribute ``learned`` is true, as a constraint's is after its
-            registration).
-        RuntimeError: the tensor is not initialised yet (a lazy module before its first forward pass), or another
-            library has changed the module's class since its last registration.
+            registration); or the tensor's entries are finite and those of its value would not be.
+        RuntimeError: the tensor is not initialised yet and the module is no ``LazyModuleMixin``, which would say when
+            it is; or another library has changed the module's class since its last registration; or the module is
+            sharded by FSDP already (register first, then call ``fully_shard``).
 
     Mirrors ``torch.nn.utils.parametrize.register_parametrization``.
 
@@ -78,16 +100,18 @@ def register_parametrization(
       )
     )
     """
-    _check_arguments(module, tensor_name, parametrization)
+    _check_arguments(module, tensor_name)
     try:
-        with restored_on_failure([parametrization]):
-            parametrization.train(module.training)
+        step = as_parametrization(parametrization)
+        check_unlearned(step, f"'{tensor_name}' of {title(module)}")
+        with restored_on_failure([step]):
+            step.train(module.training)
             if is_parametrized(module, tensor_name):
-                _append(module, tensor_name, parametrization, unsafe)
+                _append(module, tensor_name, step, unsafe)
             else:
-                _install(module, tensor_name, parametrization, unsafe)
+                _install(module, tensor_name, step, unsafe)
     except Exception as error:
-        explain(error, f"while registering {title(parametrization)} on '{tensor_name}' of {title(module)}")
+        explain(error, f"while registering {name_of(parametrization)} on '{tensor_name}' of {title(module)}")
         raise
     return module
 
@@ -106,7 +130,9 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     Raises:
         ValueError: the tensor is not parametrized, or ``leave_parametrized=False`` and there are several originals.
         RuntimeError: the value has another dtype than the single original, which is to hold it, or is no tensor; or
-            another library has changed the module's class since the registration.
+            another library has changed the module's class since the registration; or the module is sharded by FSDP.
+
+    What is waiting for the first forward pass of a lazy module is dropped.
 
     Mirrors ``torch.nn.utils.parametrize.remove_parametrizations``. A single original stays the same ``Parameter``
     object. With several, the value becomes a new ``Parameter`` where they were parameters, also under ``no_grad``.
@@ -120,12 +146,18 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     >>> layer.weight is raw and torch.equal(layer.weight, -layer.weight.T)
     True
     """
+    _check_name(tensor_name)
+    pending = pending_of(module) if isinstance(module, Module) else None
+    if pending is not None and tensor_name in pending._modules:
+        drop(module, pending, tensor_name)
+        return module
     if not is_parametrized(module, tensor_name):
         found = ", ".join(chains_of(module)) if is_parametrized(module) else "none"
         raise ValueError(f"{title(module)} has no parametrization on '{tensor_name}'. Parametrized: {found}.")
     check_class(module)
     chain = chains_of(module)[tensor_name]
     originals = originals_of(chain)
+    check_unsharded(module, originals)
     if not leave_parametrized and not chain.is_tensor:
         raise ValueError(
             f"'{tensor_name}' of {title(module)} has {len(originals)} originals, so there is no single raw tensor to "
@@ -134,7 +166,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     tensor = _plain(chain, originals, module, tensor_name) if leave_parametrized else originals[0]
     adopt(module)
     persistent = not chain._non_persistent_buffers_set
-    base = type_before_parametrizations(module)
+    base, order = type_before_parametrizations(module), plain_order(module)
     chains = chains_of(module)
     del chains[tensor_name]
     if chains:
@@ -142,37 +174,32 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         del module._modules["parametrizations"]
         become(module, base)
-    hold(module, tensor_name, tensor)
+    take_back(module, tensor_name, tensor)
+    sort(module._parameters, order)
     if not isinstance(tensor, Parameter) and not persistent:
         module._non_persistent_buffers_set.add(tensor_name)
     return module
 
 
-def _check_arguments(module: Module, tensor_name: str, parametrization: Module) -> None:
+def _check_arguments(module: Module, tensor_name: str) -> None:
     if not isinstance(module, Module):
-        raise TypeError(f"Expected an nn.Module to parametrize, got {type(module).__name__}.")
-    if not isinstance(tensor_name, str):
-        raise TypeError(f"Expected the name of a tensor as a string, got {type(tensor_name).__name__}.")
-    if not isinstance(parametrization, Module):
-        if isinstance(parametrization, type) and issubclass(parametrization, Module):
-            name = parametrization.__name__
-            raise TypeError(f"Expected a parametrization, got the class {name}. Did you mean {name}()?")
-        raise TypeError(
-            f"Expected a parametrization that is an nn.Module, got {type(parametrization).__name__}. "
-            "Write its forward in a subclass of nn.Module."
-        )
+        hint = " Pass the module that has the tensor, and the tensor's name." if isinstance(module, Tensor) else ""
+        raise TypeError(f"Expected an nn.Module to parametrize, got {type(module).__name__}.{hint}")
+    _check_name(tensor_name)
     if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError("A module that TorchScript compiled cannot be parametrized. Register first, then compile.")
-    if getattr(parametrization, "learned", False):
-        raise ValueError(
-            f"This {title(parametrization)} serves the tensor that it was registered on before. "
-            f"Build a new one for '{tensor_name}' of {title(module)}."
+        raise TypeError(
+            "A module that TorchScript compiled cannot be parametrized. Register first, then torch.jit.trace it."
         )
     if isinstance(module, ParametrizationList):
         raise ValueError(
             "This is the chain of an already parametrized tensor. Register on the module that has the tensor: "
             "registering again puts the new parametrization behind the ones that are there."
         )
+
+
+def _check_name(tensor_name: str) -> None:
+    if not isinstance(tensor_name, str):
+        raise TypeError(f"Expected the name of a tensor as a string, got {type(tensor_name).__name__}.")
 
 
 def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:
@@ -185,17 +212,22 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
             if path
             else ""
         )
+        if isinstance(getattr(module, name, None), Tensor):
+            hint = (
+                f" Its '{name}' is a plain attribute. If a hook computes it, as that of torch.nn.utils.prune does, "
+                f"take the hook off first: prune.remove(module, '{name}'). Otherwise make it a parameter or a buffer."
+            )
         raise ValueError(
             f"{title(module)} has no parameter, buffer or parametrized tensor '{name}'.{tensors_of(module)}{hint}"
         )
+    if becomes_another(module) or pending_of(module) is not None:
+        _check_attribute(module)
+        put_off(module, name, parametrization, unsafe)
+        return
     check_initialised(module, name, original)
     check_class(module)
-    others = getattr(module, "parametrizations", None)
-    if others is not None and not is_parametrized(module):
-        raise ValueError(
-            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
-            "this name is needed for the parametrizations. Rename the attribute."
-        )
+    check_unsharded(module, [original])
+    _check_attribute(module)
     persistent = name not in module._non_persistent_buffers_set
     cls = class_with(module, name)  # the base class may refuse to be subclassed, so before anything is written
     chain = ParametrizationList([parametrization], original, unsafe)
@@ -204,27 +236,34 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
     place(module, name, chain, cls)
 
 
+def _check_attribute(module: Module) -> None:
+    others = getattr(module, "parametrizations", None)
+    if others is not None and not is_parametrized(module) and pending_of(module) is None:
+        raise ValueError(
+            f"{title(module)} has an attribute 'parametrizations' of its own ({type(others).__name__}); "
+            "this name is needed for the parametrizations. Rename the attribute."
+        )
+
+
 def _append(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:
     """A further parametrization, behind the ones that are on the tensor."""
     chain = chains_of(module)[name]
+    moved = None
     if not unsafe:
         with torch.no_grad():
-            before = chain()
+            before = look(chain)
             value = parametrization(before)
             check_same("the parametrization", value, before, ("dtype", "shape"), hint=UNSAFE)
-            if hasattr(parametrization, "right_inverse"):
-                try:
-                    raw = parametrization.right_inverse(value)  # type: ignore[operator]
-                except NotImplementedError as error:
-                    if not says_there_is_no_inverse(error):
-                        raise
-                else:
-                    check_same("right_inverse", raw, before, ("dtype", "shape"), hint=UNSAFE)
+            moved = distance(value, before)
+            raw = inverse_if_any(len(chain), parametrization, value)
+            if raw is not NotImplemented:
+                check_same("right_inverse", raw, before, ("dtype", "shape"), hint=UNSAFE)
     # Not a module that passes on another's parametrizations, nor one with a class on top of ours.
     if "parametrizations" in module._modules and own_class(type(module)) in (None, type(module)):
         adopt(module)
     chain.append(parametrization)
     chain.unsafe |= unsafe
+    chain.moved = moved
 
 
 def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Module, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.nn import Module
+from torch.nn.parameter import is_lazy
 
 _HOLDERS = ("_parameters", "_buffers", "_modules")
 
@@ -35,7 +36,7 @@ def _attributes(module: Module) -> dict[str, Any]:
 
 def _tensors(module: Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
     held = (*module._parameters.values(), *module._buffers.values())
-    return [(tensor, tensor.detach().clone()) for tensor in held if tensor is not None]
+    return [(tensor, tensor.detach().clone()) for tensor in held if tensor is not None and not is_lazy(tensor)]
 
 
 @torch.no_grad()
@@ -48,5 +49,7 @@ def _restore(module: Module, attributes: dict[str, Any], tensors: list[tuple[tor
         del state[name]
     state.update(attributes)
     for tensor, before in tensors:
-        if not torch.equal(tensor, before):
+        if tensor.shape != before.shape:
+            tensor.set_(before)  # type: ignore[call-overload]
+        elif not torch.equal(tensor, before):
             tensor.copy_(before)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from torch import Tensor
-from torch.nn import Module, ModuleDict
-from torch.nn.parameter import is_lazy
+from torch.nn import Module, ModuleDict, Parameter
 
 from .chain import ParametrizationList
 from .classes import chains_of, own_class, parametrized_class
 from .errors import title
+from .tensors import hold
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     """Whether the tensor ``tensor_name`` of ``module`` is parametrized, or any tensor of it if no name is given.
 
-    Only the module itself is asked, not its children. Mirrors ``torch.nn.utils.parametrize.is_parametrized``.
+    Only the module itself is asked, not its children. What waits for the first forward pass of a lazy module is not
+    there yet. Mirrors ``torch.nn.utils.parametrize.is_parametrized``.
 
     >>> from torch import nn
     >>> from paraform import Skew, register_parametrization
@@ -43,13 +47,6 @@ def type_before_parametrizations(module: Module) -> type:
     return cls.__bases__[0] if is_parametrized(module) else type(module)
 
 
-def check_initialised(module: Module, name: str, tensor: Tensor) -> None:
-    if is_lazy(tensor):
-        raise RuntimeError(
-            f"'{name}' of {title(module)} has no shape yet. Run one forward pass, then register the parametrization."
-        )
-
-
 def check_class(module: Module) -> None:
     """Refuse what would have to change the class of ``module``, where its class is not for us to change."""
     if is_parametrized(module) and "parametrizations" not in module._modules:
@@ -62,6 +59,16 @@ def check_class(module: Module) -> None:
         raise RuntimeError(
             f"The class of this module, {title(module)}, was put on top of {cls.__name__} by another library (as "
             "torch.distributed's fully_shard does). Register and remove parametrizations before that."
+        )
+
+
+def check_unsharded(module: Module, tensors: Iterable[Tensor]) -> None:
+    """Refuse to take away a parameter that FSDP gathers, for each forward pass, on the module where it found it."""
+    # A sharded module says so itself, and so does every module below it that was sharded along.
+    if getattr(module, "_is_fsdp_managed_module", False) and any(isinstance(tensor, Parameter) for tensor in tensors):
+        raise RuntimeError(
+            f"{title(module)} is sharded by FSDP (torch.distributed's fully_shard), which has to find its parameters "
+            "where they are. Register and remove parametrizations first, then shard the model."
         )
 
 
@@ -78,21 +85,50 @@ def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> N
     if is_parametrized(module):
         adopt(module)
     else:
-        module._modules["parametrizations"] = ModuleDict().train(module.training)
+        module._modules["parametrizations"] = parametrizations = ModuleDict().train(module.training)
+        vars(parametrizations)["plain_order"] = tuple(module._parameters)
     become(module, cls)
     module._parameters.pop(name, None)
-    module._buffers.pop(name, None)
+    module._buffers[name] = None  # the place where functional_call puts what stands in for the value
     module._non_persistent_buffers_set.discard(name)
     chain.training = module.training
+    chain._where = where(module, name)
     chains_of(module)[name] = chain
+
+
+def take_back(module: Module, name: str, tensor: Tensor) -> None:
+    """Let the plain ``tensor`` be what ``name`` of ``module`` is."""
+    if isinstance(tensor, Parameter):
+        module._buffers.pop(name, None)
+    hold(module, name, tensor)
+
+
+def plain_order(module: Module) -> tuple[str, ...]:
+    """The names of the parameters of ``module``, as they stood before any of them was parametrized."""
+    return vars(module._modules["parametrizations"]).get("plain_order", ())  # type: ignore[no-any-return]
+
+
+def sort(held: dict[str, Any], order: Iterable[str]) -> None:
+    """Bring the names in ``held`` into this order; others come behind."""
+    names = [name for name in order if name in held]
+    for name in [*names, *(name for name in list(held) if name not in names)]:
+        held[name] = held.pop(name)
 
 
 def adopt(module: Module) -> None:
     """Make a module that ``torch.nn.utils.parametrize`` parametrized one of ours; other modules do not notice."""
     chains = chains_of(module)
     become(module, parametrized_class(type_before_parametrizations(module), chains))
-    for chain in chains.values():
+    for name, chain in chains.items():
         become(chain, ParametrizationList)
+        chain._off = chain._off  # on the chain itself, whose state torch.compile sees
+        chain._where = where(module, name)
+        module._buffers.setdefault(name, None)
+
+
+def where(module: Module, name: str) -> str:
+    """How an error of a chain names what it is on."""
+    return f"'{name}' of {title(module)}"
 
 
 def become(module: Module, cls: type) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import Module
 
-from .chain import ParametrizationList, check_same
+from .chain import ParametrizationList
 from .classes import chain_of, chains_of
 from .errors import title
-from .surgery import check_class, check_initialised, class_with, is_parametrized, place
+from .lazy import check_initialised
+from .surgery import check_class, check_unsharded, class_with, is_parametrized, place
+from .tensors import check_same
 
 
 def transfer_parametrizations_and_params(
@@ -52,13 +54,13 @@ def transfer_parametrizations_and_params(
         return to_module
     check_class(to_module)
     names = list(chains_of(from_module)) if tensor_name is None else [tensor_name]
-    steps = {name: _steps_after_transfer(from_module, to_module, name) for name in names}  # refuses before it changes
-    for name in names:
-        place(to_module, name, _shared_chain(chains_of(from_module)[name], steps[name]), class_with(to_module, name))
+    chains = {name: _chain_after_transfer(from_module, to_module, name) for name in names}  # refuses before it changes
+    for name, chain in chains.items():
+        place(to_module, name, chain, class_with(to_module, name))
     return to_module
 
 
-def _steps_after_transfer(from_module: Module, to_module: Module, name: str) -> list[Module]:
+def _chain_after_transfer(from_module: Module, to_module: Module, name: str) -> ParametrizationList:
     if not is_parametrized(from_module, name):
         found = ", ".join(chains_of(from_module))
         raise ValueError(f"{title(from_module)} has no parametrization on '{name}'. Parametrized: {found}.")
@@ -69,23 +71,36 @@ def _steps_after_transfer(from_module: Module, to_module: Module, name: str) -> 
                 f"'{name}' of {title(to_module)} is parametrized already, and one of the two chains has several "
                 "originals, which only the first parametrization of a chain can take. Remove the parametrization first."
             )
-        return [*target, *source]
+        return _shared_chain(source, [*_steps_of(target), *_steps_of(source)])
     plain = to_module._parameters.get(name, to_module._buffers.get(name))
     if plain is not None:
         check_initialised(to_module, name, plain)
+        check_unsharded(to_module, [plain])
         with torch.no_grad():
             check_same("from_module", source(), plain, ("shape",))
     elif name not in to_module._parameters and name not in to_module._buffers and hasattr(to_module, name):
         raise ValueError(
             f"'{name}' of {title(to_module)} is no parameter or buffer; a transferred tensor would hide it. Rename it."
         )
-    return list(source)
+    return _shared_chain(source, _steps_of(source))
 
 
-def _shared_chain(source: ParametrizationList, steps: list[Module]) -> ParametrizationList:
+def _steps_of(chain: ParametrizationList) -> list[tuple[str, Module, bool]]:
+    """The steps with their keys, and whether they are switched off."""
+    off = getattr(chain, "_off", ())  # a chain of torch's has no such thing
+    return [(key, step, key in off) for key, step in chain._modules.items()]
+
+
+def _shared_chain(source: ParametrizationList, steps: list[tuple[str, Module, bool]]) -> ParametrizationList:
     """A chain of these steps on the originals of ``source``, without calling any of them."""
     chain = ParametrizationList.__new__(ParametrizationList)
-    torch.nn.ModuleList.__init__(chain, steps)
+    torch.nn.ModuleList.__init__(chain)
+    off = []
+    for key, step, is_off in steps:
+        new_key = chain._free_key() if key in chain._modules else key
+        chain._modules[new_key] = step
+        off += [new_key] if is_off else []
+    chain._set_off(off)
     chain.unsafe, chain.is_tensor, chain.ntensors = source.unsafe, source.is_tensor, source.ntensors
     chain.shape = getattr(source, "shape", None)
     chain._parameters.update(source._parameters)
