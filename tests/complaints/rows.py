@@ -63,6 +63,21 @@ class Unmet:
 
 UNMET = [
     Unmet(
+        3,
+        "`state_dict()` has torch's keys for a parametrized tensor, so a loader that compares keys by itself, and does "
+        "not call `load_state_dict`, finds that they differ from plain ones",
+        "Checkpoints go both ways between the two engines, and do so by their keys.",
+        "`load_state_dict` reads plain and old names, with `strict=False` too; `plain_state_dict(model)` has plain "
+        "keys, to compare with or to save",
+    ),
+    Unmet(
+        12,
+        "A state dict of torch's `orthogonal` does not load into the constraint `Orthogonal()` where the weight is not "
+        "square, or where the map is `householder`",
+        "The same keys mean something else there, and the state dict does not say which map it belongs to.",
+        "load it into a layer of `paraform.parametrizations.orthogonal`, and that one's `plain_state_dict` into yours",
+    ),
+    Unmet(
         13,
         "`Orthogonal()` takes the kernel of a `Conv1d` for a batch of matrices",
         "A constraint sees a tensor, not its layer, and both have three dimensions. (With four or five it refuses, and "

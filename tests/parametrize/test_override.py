@@ -116,3 +116,38 @@ def test_a_hypernetworks_output_cannot_be_assigned_where_its_gradient_would_be_l
     with torch.no_grad():
         layer.weight = W / 2
     assert torch.equal(layer.weight, W / 2)
+
+
+def test_a_loader_that_finds_the_place_of_a_stand_in_is_told_to_assign() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Double())
+    layer._buffers["weight"] = torch.ones(3, 3)
+    for read in (lambda: layer.weight, lambda: layer(torch.ones(1, 3))):
+        with pytest.raises(RuntimeError, match=r"put into module\._buffers under 'weight' of ParametrizedLinear"):
+            read()
+    layer._buffers["weight"] = None
+    layer.weight = torch.ones(3, 3)
+    assert torch.equal(layer.weight, torch.ones(3, 3))
+
+
+def test_a_stand_in_reaches_data_parallels_replicas_and_code_that_torch_compile_broke_up() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(3, 3, bias=False), "weight", Double())
+    replica = layer._replicate_for_data_parallel()
+    replica._buffers["weight"] = torch.zeros(3, 3)
+    assert torch.equal(replica(torch.ones(1, 3)), torch.zeros(1, 3))
+
+    class Breaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch._dynamo.graph_break()
+            return self.layer(x)
+
+    model = Breaking()
+
+    @torch.compile(backend="eager")
+    def run(W: Tensor) -> Tensor:
+        return torch.func.functional_call(model, {"layer.weight": W}, torch.ones(1, 3)) + 1
+
+    assert torch.equal(run(torch.zeros(3, 3)), torch.ones(1, 3))

@@ -4,9 +4,9 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,9 @@ class Constraint(nn.Module, ABC):
     forward: Callable[..., Tensor]
     """The value that the raw tensor(s) stand for: a point of the set."""
     distance: Tensor | None
+    old_names: ClassVar[Mapping[str, str | None]] = {}
+    """How a checkpoint of an older implementation names what is here: its suffix to the tensor's own name (``_g``, for
+    ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()
@@ -123,6 +126,17 @@ class Constraint(nn.Module, ABC):
             self._require_finite_raw(raw)
         self._shape, self.distance = value.shape, distance
         return raw
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """The value that a state dict of another implementation stands for; None where it is one of this class.
+
+        Args:
+            state: the raw tensors (``original`` or ``original0``, ...) and the buffers that a state dict has.
+
+        Raises:
+            ValueError: it is foreign and does not say what its value is.
+        """
+        return None
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         """Raise a ValueError where tensors of this shape and dtype have no such set."""

@@ -1,6 +1,6 @@
 """Tensors that are zero where a mask says so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,10 @@ class Masked(Constraint):
             leaves the buffers out. ``AveragedModel(use_buffers=True)`` without an EMA refuses buffers of bools.
 
     Raises:
-        ValueError: ``mask`` cannot be broadcast to the shape of the tensor, or is on another device.
+        ValueError: ``mask`` cannot be broadcast to the shape of the tensor, or is on another device; or the constraint
+            was built on the meta device, emptied into memory, and no mask has been loaded since.
+
+    Checkpoints of ``torch.nn.utils.prune`` (``weight_orig``, ``weight_mask``) load.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -38,11 +41,13 @@ class Masked(Constraint):
     """
 
     mask: Tensor
+    old_names = {"_orig": "original", "_mask": "mask"}  # noqa: RUF012 (the base says so)
 
     def __init__(self, mask: Tensor | Sequence[Any], *, strict: bool = False) -> None:
         super().__init__(strict=strict)
         with torch.inference_mode(False):  # what is made under inference mode could never train
             self.register_buffer("mask", torch.as_tensor(mask).detach().clone().bool())
+        self._lost = False
 
     def forward(self, raw: Tensor) -> Tensor:
         # Chosen, not multiplied: 0 times inf behind the mask would be nan.
@@ -70,7 +75,25 @@ class Masked(Constraint):
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * int(self.mask.expand(shape).count_nonzero())
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Masked":
+        was_meta = self.mask.is_meta
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._lost |= was_meta and not self.mask.is_meta
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        saved = state_dict.get(f"{prefix}mask")
+        if isinstance(saved, Tensor) and saved is not self.mask:
+            state_dict[f"{prefix}mask"] = saved.bool()  # prune's is of numbers, which assign=True would take over
+            self._lost = False
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        if self._lost:
+            raise ValueError(
+                f"{self} has lost its mask on the meta device; load a state dict that has one (of the parametrized "
+                f"model), or register a new Masked(mask) on a real device."
+            )
         self._require_broadcast(shape)
 
     def _require_broadcast(self, shape: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -129,6 +129,28 @@ class Orthogonal(Constraint):
         """``|Q^H Q - I|`` in Frobenius norm, or ``|Q Q^H - I|`` if wide."""
         require_matrix(self, value.shape)
         return maps.orthogonality_error(value)
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """None; torch's state does not say which of its maps it belongs to.
+
+        Raises:
+            ValueError: the state is one of ``torch.nn.utils.parametrizations.orthogonal`` that means something else
+                here: its base is square where the weight is not, or the map is ``"householder"``.
+        """
+        raw, base = state.get("original"), state.get("base")
+        if raw is None or base is None or raw.ndim < 2:
+            return None
+        # torch's raw tensor has signs on its diagonal, and nothing above it.
+        signed = maps.has_entries(raw) and bool((raw.diagonal(dim1=-2, dim2=-1) != 0).all())
+        of_torch = self.map == "householder" and signed and not bool(raw.triu(1).any())
+        if base.shape == raw.shape and not of_torch:
+            return None
+        raise ValueError(
+            f"{self} reads a raw tensor and a base of the weight's shape; these, {tuple(raw.shape)} and "
+            f"{tuple(base.shape)}, look like those of torch.nn.utils.parametrizations.orthogonal. Load them into a "
+            f"layer of paraform.parametrizations.orthogonal with the map that they were made with, and then its "
+            f"plain_state_dict here."
+        )
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return maps.haar(shape, **options)

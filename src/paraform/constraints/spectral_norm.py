@@ -1,6 +1,7 @@
 """Matrices whose largest singular value is bounded."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from .. import maps
 from .base import Constraint
+from .foreign import over_estimate
 from .rounding import relative_tolerance
 from .shapes import require_matrix
 
@@ -35,9 +37,9 @@ class SpectralNorm(Constraint):
     Derivatives of every order are those of σ. Where the largest singular value is repeated it has none, and that along
     one of the leading vectors is taken.
 
-    Saved vectors of a power iteration (``_u`` and ``_v``, of ``torch.nn.utils.parametrizations.spectral_norm`` and of
-    paraform 0.1) are accepted and ignored by ``load_state_dict``. Unlike with
-    ``torch.nn.utils.parametrizations.spectral_norm``, a matrix within the bound is left as it is.
+    Checkpoints of both of torch's spectral norms load, by the value that they stand for, and so do those of paraform's
+    first version; their singular vectors are not kept. Unlike with these functions of torch, which divide every matrix
+    by σ, one within the bound is left as it is.
 
     Args:
         bound: the largest singular value allowed, positive.
@@ -65,7 +67,7 @@ class SpectralNorm(Constraint):
         return maps.scaled_to_bound(raw, self.bound, relative_tolerance(raw), self.exact)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("_u", "_v"):  # of a power iteration; see the class
+        for name in ("_u", "_v"):  # torch's engine does not ask for the value; there they are left unread
             state_dict.pop(prefix + name, None)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -78,6 +80,16 @@ class SpectralNorm(Constraint):
         """``max(0, sigma - bound)`` with the exact ``sigma``."""
         require_matrix(self, value.shape)
         return maps.excess(value, self.bound)
+
+    # Before its version 1.0 torch saved the value too, and no v.
+    old_names = {"_orig": "original", "_u": "_u", "_v": "_v", "": None}  # noqa: RUF012 (the base says so)
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """``W / sigma``, where the state has torch's singular vectors: there a small weight is made larger as well."""
+        weight, u = state.get("original"), state.get("_u")
+        if weight is None or u is None:
+            return None
+        return over_estimate(weight, u, state.get("_v"))
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return self.bound * maps.contraction(shape, **options)

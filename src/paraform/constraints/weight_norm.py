@@ -1,5 +1,6 @@
 """Tensors written as size times direction."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ class WeightNorm(Constraint):
     tensor's shape with 1 for every dimension but ``dim`` (0-d where ``dim`` is None), and ``original1`` is ``v``.
 
     A slice of zeros gets the size 0 and the direction ``(1, ..., 1)``, so that it can grow again; nothing is nan.
+    Checkpoints of either function load: ``torch.nn.utils.weight_norm``'s (``weight_g``, ``weight_v``), and those with
+    sizes along another dimension, by their value.
     T. Salimans and D. Kingma, *Weight normalization*, 2016, equation 2.
 
     Args:
@@ -37,6 +40,8 @@ class WeightNorm(Constraint):
     (torch.Size([4, 1]), torch.Size([4, 3]))
     """
 
+    old_names = {"_g": "original0", "_v": "original1"}  # noqa: RUF012 (the base says so)
+
     def __init__(self, dim: int | None = 0, *, strict: bool = False) -> None:
         if dim is not None and not isinstance(dim, int):
             raise TypeError(f"WeightNorm expects a dimension as an int, or None, got {dim!r}; give its number.")
@@ -55,6 +60,14 @@ class WeightNorm(Constraint):
                 f"reshape it."
             )
         return maps.sized(v, g, self.dim)
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """The value of sizes along another dimension. (torch's own function takes ``dim=-1`` for ``dim=None``.)"""
+        g, v = state.get("original0"), state.get("original1")
+        if g is None or v is None or g.shape == _sizes(v, self.dim):
+            return None
+        dims = [dim for dim in (None, *range(v.ndim)) if g.shape == _sizes(v, dim)]
+        return maps.sized(v, g, dims[0]) if dims else None
 
     def project(self, value: Tensor) -> Tensor:
         """``value`` itself."""

@@ -1,7 +1,8 @@
 """Stands in for ``torch.nn.utils.parametrizations``: orthogonal, weight_norm and spectral_norm on any layer.
 
-Signatures and state dicts are torch's: a checkpoint of either loads in the other and gives the same weight, but for
-what torch's ``weight_norm`` saved with ``dim=-1``, which is ``dim=None`` here.
+Signatures and state dicts are torch's: a checkpoint of either loads in the other and gives the same weight, but for one
+of ours with ``dim=-1``, which torch reads as ``dim=None``. Checkpoints of the plain layer load here too, and those of
+torch's older hooks.
 """
 
 from ._orthogonal import orthogonal

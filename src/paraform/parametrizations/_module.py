@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..parametrize import is_parametrized
 from ..parametrize.surgery import check_unsharded
 
 
@@ -56,19 +53,3 @@ def dimension_of(tensor: Tensor, name: str, dim: SupportsIndex) -> int:
             f"Expected dim in [{-tensor.ndim}, {tensor.ndim - 1}] for '{name}' of {tensor.ndim} dimensions, got {dim}."
         )
     return index % tensor.ndim
-
-
-def load_old_keys(module: nn.Module, name: str, keys: Mapping[str, str]) -> None:
-    """Let ``module`` load checkpoints with ``<name>_<old>`` in place of ``parametrizations.<name>.<new>``."""
-    hook = partial(_rename_old_keys, name=name, keys=dict(keys))
-    module.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
-
-
-# At module level, not inside load_old_keys: a local function would keep the module from being pickled.
-def _rename_old_keys(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object, name: str, keys: Mapping[str, str]
-) -> None:
-    renamed = {f"{prefix}{name}_{old}": f"{prefix}parametrizations.{name}.{new}" for old, new in keys.items()}
-    if is_parametrized(module, name) and renamed.keys() <= state_dict.keys():
-        for old, new in renamed.items():
-            state_dict[new] = state_dict.pop(old)

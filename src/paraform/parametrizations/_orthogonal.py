@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,9 @@ class _Orthogonal(Orthogonal):
         else:
             raw = frames.reflectors(Q)
         return (raw.mT if wide else raw).to(value.dtype)
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> None:
+        """None: torch's layout is that of this class."""
 
     def _report(self, distance: Tensor) -> None:
         warnings.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import SupportsIndex
 
 import torch
@@ -12,7 +13,7 @@ from ..constraints.buffers import Checked, is_of_a_transform, overwrite
 from ..maps import frobenius
 from ..maps.precision import measured, precise, working_dtype
 from ..parametrize import register_parametrization
-from ._module import dimension_of, load_old_keys, tensor_of
+from ._module import dimension_of, tensor_of
 
 # Power-iteration steps for a new weight, as many as torch spends on one.
 _START_ITERATIONS = 15
@@ -23,6 +24,8 @@ _SHORT = 0.99
 class _SpectralNorm(nn.Module):
     _u: Tensor
     _v: Tensor
+    # Before its version 1.0 torch saved the value too, and no v.
+    old_names = {"_orig": "original", "_u": "_u", "_v": "_v", "": None}  # noqa: RUF012 (nobody writes to it)
 
     def __init__(self, weight: Tensor, n_power_iterations: int, dim: int, eps: float) -> None:
         super().__init__()
@@ -86,6 +89,14 @@ class _SpectralNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
+
+    def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """The value of a checkpoint from before torch 1.0, which has no right singular vector."""
+        weight, u = state.get("original"), state.get("_u")
+        if weight is None or u is None or "_v" in state:
+            return None
+        v = _image(_matrix(weight, self.dim).mH, u, self.eps)
+        return _divided(weight, u, v, self.dim, self.eps)
 
 
 def _matrix(weight: Tensor, dim: int) -> Tensor:
@@ -164,6 +175,4 @@ def spectral_norm(
     if dim is None:
         dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
     parametrization = _SpectralNorm(weight, n_power_iterations, dimension_of(weight, name, dim), eps)
-    register_parametrization(module, name, parametrization)
-    load_old_keys(module, name, {"orig": "original", "u": "0._u", "v": "0._v"})
-    return module
+    return register_parametrization(module, name, parametrization)

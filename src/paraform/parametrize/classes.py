@@ -15,6 +15,7 @@ from . import cache, reads
 from .chain import ParametrizationList
 from .containers import item_methods
 from .errors import explain, title
+from .loading import loading
 
 
 class ParametrizedType(type):
@@ -87,10 +88,11 @@ def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
         # torch.fx and torch.compile tell torch's own layers by this
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        **_property_first(base),
+        **_property_first(base, names),
         "__getattr__": _attribute_after_property(base, names),
         "__reduce_ex__": _reduce,
         "__setstate__": _set_state(base),
+        "_load_from_state_dict": loading(base._load_from_state_dict),  # type: ignore[attr-defined]
         "__prepare_scriptable__": _refuse_scripting,
         "register_parameter": _refuse_parametrized(base.register_parameter),  # type: ignore[attr-defined]
         "register_buffer": _refuse_parametrized(base.register_buffer),  # type: ignore[attr-defined]
@@ -121,9 +123,9 @@ def _plain_attribute(module: Module, name: str) -> Any:
 
 def _tensor_property(name: str) -> property:
     def read(self: Module) -> Any:
-        override = self._buffers.get(name)
-        if override is not None:
-            return override
+        stand_in = self._buffers.get(name)
+        if stand_in is not None:
+            return reads.checked(stand_in, self, name)
         chain = chain_of(self, name)
         if chain is None:
             return _plain_attribute(self, name)
@@ -167,15 +169,17 @@ def _refuse_graph(value: object) -> None:
         )
 
 
-def _property_first(base: type) -> dict[str, Callable[..., None]]:
+def _property_first(base: type, names: tuple[str, ...]) -> dict[str, Callable[..., None]]:
     """nn.Module's own methods would take the place where ``functional_call`` puts a stand-in for the tensor."""
 
     def __setattr__(self: Module, name: str, value: Any) -> None:  # noqa: N807
-        owner: Any = base if chain_of(self, name) is None or isinstance(value, Parameter) else object
+        # Not every name, for this also sets what a module has before it has children: its __dict__.
+        ours = name in names and chain_of(self, name) is not None and not isinstance(value, Parameter)
+        owner: Any = object if ours else base
         owner.__setattr__(self, name, value)
 
     def __delattr__(self: Module, name: str) -> None:  # noqa: N807
-        owner: Any = base if chain_of(self, name) is None else object
+        owner: Any = object if name in names and chain_of(self, name) is not None else base
         owner.__delattr__(self, name)
 
     return {"__setattr__": __setattr__, "__delattr__": __delattr__}
@@ -188,7 +192,7 @@ def _attribute_after_property(base: type, names: tuple[str, ...]) -> Callable[[M
             _pending.error = None
             if pending[0] is self and pending[1] == name:
                 raise pending[2]
-        if self._buffers.get(name, self) is None and name not in self._parameters and name in names:
+        if name in names and self._buffers.get(name, self) is None and name not in self._parameters:
             raise AttributeError(f"{title(self)!r} object has no attribute {name!r}")  # its chain was taken off
         return base.__getattr__(self, name)  # type: ignore[attr-defined]
 

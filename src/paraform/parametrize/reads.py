@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from . import cache
 from .chain import ParametrizationList
+from .errors import title
 from .switching import originals_of
+from .twin import twin_of
 from .writes import handle
 
 
@@ -47,32 +48,34 @@ def in_forward() -> bool:
 _CALL = Module._call_impl.__code__
 
 
+def checked(stand_in: Tensor, module: Module, name: str) -> Tensor:
+    """``stand_in``, which was found in the place of the tensor ``name``, where ``functional_call`` has put it there.
+
+    A loader that writes to ``module._buffers`` itself has found the same place, and would leave a weight that is no
+    more computed, trained, or in any set.
+    """
+    if torch.compiler.is_dynamo_compiling() or hasattr(module, "_is_replica"):  # DataParallel's, in its own thread
+        return stand_in
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if "functional_call" in frame.f_code.co_name:  # or what torch.compile names after it
+            return stand_in
+        frame = frame.f_back
+    raise RuntimeError(
+        f"A tensor was put into module._buffers under '{name}' of {title(module)}, which is parametrized. Take it out "
+        f"(module._buffers['{name}'] = None) and assign it: module.{name} = value."
+    )
+
+
 def look(chain: ParametrizationList) -> Tensor:
     """The value of ``chain``, computed on copies of its parametrizations' buffers, which stay as they are.
 
     A parametrization may move its buffers on at each evaluation in training mode, as a power iteration does. That is
     for forward passes, not for those who only look.
     """
-    twin = _twin(chain, {})
+    twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
     twin._buffers = chain._buffers  # originals, where a buffer is parametrized
     return twin()  # type: ignore[no-any-return]
-
-
-def _twin(module: Module, known: dict[Module, Module]) -> Any:
-    """A module with the same attributes and parameters, and copies of the buffers. (Not a change of the module itself
-    for a while: another thread may be computing with it.)"""
-    if isinstance(module, torch.jit.ScriptModule):
-        return module  # its tensors are not Python's
-    twin = known.get(module)
-    if twin is None:
-        twin = known[module] = object.__new__(type(module))
-        state = vars(twin)
-        state.update(vars(module))
-        state["_buffers"] = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
-        state["_modules"] = {
-            name: None if child is None else _twin(child, known) for name, child in module._modules.items()
-        }
-    return twin
 
 
 def _has_state(chain: ParametrizationList) -> bool:
