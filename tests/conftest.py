@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 import pytest
 import torch
@@ -23,3 +24,10 @@ def _seeded() -> None:
     torch.set_num_threads(1)
     random.seed(SEED)
     torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> None:
+    # torch.compile counts its recompilations of a function over the whole process, and refuses after a few.
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()

@@ -1,14 +1,16 @@
-"""Rows 6 and 18: weight_norm and spectral_norm."""
+"""Rows 6, 17 and 18: weight_norm and spectral_norm."""
 
 import contextlib
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tests.complaints.registry import Engine, complaint, wrong
+from paraform.constraints import SpectralNorm
+from tests.complaints.registry import TORCH, Engine, complaint, wrong
 
 
 @complaint(
@@ -110,3 +112,66 @@ def test_ncar_miles_credit_394_an_averaged_spectral_norm_bounds_the_averaged_wei
         average.update_parameters(layer)
     norm = torch.linalg.matrix_norm(average.eval().module.weight, ord=2)
     assert norm.item() == pytest.approx(1), "the averaged weight has another norm than 1"
+
+
+def of_norm_one(engine: Engine, layer: nn.Module) -> nn.Module:
+    """What each room offers to someone who wants no larger spectral norm than 1."""
+    if engine is TORCH:
+        return engine.parametrizations.spectral_norm(layer)
+    return engine.parametrize.register_parametrization(layer, "weight", SpectralNorm(1.0))
+
+
+@complaint(
+    6,
+    symptom="spectral_norm's estimate lags: an adversary reaches a norm of 6.8 by the direction it does not see",
+    on_torch=wrong("the norm has passed its bound"),
+)
+def test_the_spectral_norm_does_not_lag_behind_adversarial_training(engine: Engine) -> None:
+    layer = of_norm_one(engine, nn.Linear(64, 64, bias=False))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    for _ in range(50):
+        weight = layer.weight
+        U, S, Vh = torch.linalg.svd(weight.detach())
+        assert S[0] < 1.001, "the norm has passed its bound"
+        optimizer.zero_grad()
+        (-(U[:, -1] @ weight @ Vh[-1])).backward()
+        optimizer.step()
+
+
+@complaint(
+    17,
+    "pytorch PR#57784",
+    symptom="after a large change of the weight, two reads in a row give two spectral norms",
+    on_torch=wrong("the second read is another weight"),
+)
+def test_pytorch_pr_57784_two_reads_of_a_weight_of_bounded_norm_are_equal(engine: Engine) -> None:
+    layer = of_norm_one(engine, nn.Linear(20, 30))
+    nn.init.normal_(layer.parametrizations.weight.original)
+    before = copy.deepcopy(layer.state_dict())
+    first = layer.weight
+    assert torch.equal(layer.weight, first), "the second read is another weight"
+    assert all(torch.equal(tensor, before[key]) for key, tensor in layer.state_dict().items())
+
+
+@complaint(
+    6,
+    "NCAR/miles-credit#394",
+    symptom="averaged with buffers, unit vectors of opposite signs cancel and the weight is divided by almost nothing",
+    on_torch=wrong("the averaged weight is not finite"),
+)
+def test_ncar_miles_credit_394_vectors_of_opposite_signs_do_not_cancel(engine: Engine) -> None:
+    layer = engine.parametrizations.spectral_norm(nn.Linear(3, 3))
+    # Vectors and their negatives belong to the same weight.
+    value = torch.diag(torch.tensor([4.0, 1.0, 0.5]))
+    layer.weight = value
+    layer(torch.ones(1, 3))
+    average = AveragedModel(layer, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    average.update_parameters(layer)
+    step = layer.parametrizations.weight[0]
+    with torch.no_grad():
+        step._u.neg_()
+        step._v.neg_()
+    average.update_parameters(layer)
+    weight = average.eval().module.weight
+    assert weight.isfinite().all(), "the averaged weight is not finite"
+    assert torch.linalg.matrix_norm(weight, ord=2).item() == pytest.approx(1, rel=1e-3)

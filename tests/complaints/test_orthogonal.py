@@ -1,4 +1,4 @@
-"""Rows 24, 26 and 41: what befalls an orthogonal weight."""
+"""Rows 6, 23, 24, 26 and 41: what befalls an orthogonal weight."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -129,6 +130,33 @@ def test_geotorch_30_a_tall_orthogonal_weight_by_the_exponential_makes_no_large_
 )
 def test_pytorch_42243_a_tall_orthogonal_weight_by_the_cayley_map_makes_no_large_square(engine: Engine) -> None:
     assert largest_of_a_training_step(engine, "cayley") < 200 * 200, "an n x n matrix was made"
+
+
+@complaint(
+    6,
+    symptom="an average of orthogonal models with buffers is not orthogonal: their bases were averaged",
+    on_torch=wrong("the columns are not orthonormal any more"),
+)
+def test_an_average_of_orthogonal_models_with_buffers_is_orthogonal(engine: Engine) -> None:
+    layer = engine.parametrizations.orthogonal(nn.Linear(4, 6))
+    average = AveragedModel(layer, use_buffers=True)
+    for _ in range(3):
+        layer.weight = torch.linalg.qr(torch.randn(6, 4)).Q
+        average.update_parameters(layer)
+    assert is_orthonormal(average.module.weight), "the columns are not orthonormal any more"
+
+
+@complaint(
+    23,
+    symptom="under autocast an orthogonal weight is computed in bfloat16",
+    on_torch=wrong("the weight is not of float32"),
+)
+def test_an_orthogonal_weight_under_autocast_is_that_of_float32(engine: Engine) -> None:
+    layer = engine.parametrizations.orthogonal(nn.Linear(5, 5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = layer.weight
+    assert weight.dtype == torch.float32, "the weight is not of float32"
+    assert is_orthonormal(weight)
 
 
 @complaint(

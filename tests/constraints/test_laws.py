@@ -37,8 +37,6 @@ def steps(layer: Layer, case: Case, count: int = 3) -> None:
         optimizer.zero_grad()
         (layer.weight - case.random()).abs().square().sum().backward()
         optimizer.step()
-    for _ in range(case.settle):
-        _ = layer.weight
 
 
 @FOR_ALL
@@ -186,10 +184,11 @@ REAL = pytest.mark.parametrize("case", [case for case in CASES if not case.dtype
 def test_half_precision_is_computed_in_float32_and_cast_back(case: Case, dtype: torch.dtype) -> None:
     constraint, raws = case.registered()
     constraint, raws = constraint.to(dtype), tuple(raw.to(dtype) for raw in raws)
-    wide = copy.deepcopy(constraint)
-    for name, buffer in constraint.named_buffers():
-        setattr(wide, name, buffer if buffer.dtype == torch.bool else buffer.float())
-    assert torch.equal(constraint(*raws), wide(*(raw.float() for raw in raws)).to(dtype))
+    wide = copy.deepcopy(constraint).float()
+    # A base was rounded, and widening it moves it back into the set.
+    apart = 2 * torch.finfo(dtype).eps if any(buffer.is_floating_point() for buffer in constraint.buffers()) else 0
+    value = wide(*(raw.float() for raw in raws)).to(dtype)
+    torch.testing.assert_close(constraint(*raws), value, rtol=0, atol=apart)
 
 
 @REAL

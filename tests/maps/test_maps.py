@@ -90,29 +90,12 @@ def test_the_distance_to_the_semidefinite_matrices_is_that_of_the_projection(dty
 
 
 @DTYPES
-def test_power_steps_find_the_largest_singular_value(dtype: torch.dtype) -> None:
-    W, v = torch.randn(6, 4, dtype=dtype), torch.randn(4, dtype=dtype)
-    for _ in range(500):
-        v = maps.power_step(v, W)
-    sigma = (W @ v).norm()
-    np.testing.assert_allclose(sigma, scipy.linalg.svdvals(W.numpy())[0], rtol=1e-7)
-
-
-@pytest.mark.parametrize("start", ["zero", "another singular vector"])
-def test_power_steps_leave_every_point_where_power_iteration_is_stuck(start: str) -> None:
-    W = torch.diag(torch.tensor([2.0, 5.0, 1.0]))
-    v = torch.zeros(3) if start == "zero" else torch.tensor([1.0, 0.0, 0.0])
-    for _ in range(20):
-        v = maps.power_step(v, W)
-    torch.testing.assert_close(v.abs(), torch.tensor([0.0, 1.0, 0.0]), rtol=1e-3, atol=1e-3)
-
-
-@DTYPES
-def test_leading_vectors_belong_to_the_largest_singular_value(dtype: torch.dtype) -> None:
-    W = torch.randn(2, 5, 3, dtype=dtype)
-    u, v = maps.leading_vectors(W)
-    sigma = (u.conj().unsqueeze(-2) @ W @ v.unsqueeze(-1)).squeeze()
-    torch.testing.assert_close(sigma, torch.linalg.svdvals(W)[:, 0].to(dtype))
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 5), (140, 150)], ids=str)
+def test_what_is_outside_is_scaled_by_its_largest_singular_value(shape: tuple, dtype: torch.dtype) -> None:
+    W = torch.randn(shape, dtype=dtype)
+    sigma = torch.linalg.matrix_norm(W, ord=2)[..., None, None]
+    torch.testing.assert_close(maps.scaled_to_bound(W, 0.5, 0.0, True), 0.5 * W / sigma)
+    assert torch.equal(maps.scaled_to_bound(W, float(sigma.max()), 1e-9), W)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

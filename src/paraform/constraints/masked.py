@@ -23,7 +23,8 @@ class Masked(Constraint):
         strict: see :class:`Constraint`.
 
     Attributes:
-        mask: a bool buffer, saved with the state.
+        mask: a bool buffer, saved with the state. An EMA of models with one mask keeps it, and so does any average that
+            leaves the buffers out. ``AveragedModel(use_buffers=True)`` without an EMA refuses buffers of bools.
 
     Raises:
         ValueError: ``mask`` cannot be broadcast to the shape of the tensor, or is on another device; or the constraint

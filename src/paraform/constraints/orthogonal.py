@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import maps
 from .base import Constraint
+from .buffers import Checked, is_of_a_transform
 from .rounding import tolerance
 from .shapes import batch_size, require_matrix, require_no_kernel
 
@@ -40,8 +41,9 @@ class Orthogonal(Constraint):
     square, or of its Householder map, have another layout: load them into :mod:`paraform.parametrizations`.)
     :mod:`paraform.maps.stiefel` says how large the raw tensor may become.
 
-    A base that leaves the set because it went through a narrower dtype, on its way to a wider one or in a checkpoint,
-    is replaced by the nearest point of the set.
+    A base that has left the set is replaced by the nearest point of the set: after it went through a narrower dtype,
+    on its way to a wider one or in a checkpoint, and after an average over models (``AveragedModel`` with
+    ``use_buffers=True``), at the next read. Compiled code takes the base as it is: read an averaged weight once before.
 
     Args:
         map: how the raw tensor moves the base. ``"matrix_exp"`` follows geodesics and reaches everything that the base
@@ -78,36 +80,45 @@ class Orthogonal(Constraint):
         self.map = map
         self.slices = slices
         self.register_buffer("base", None)
+        self._checked = Checked()
 
     def forward(self, raw: Tensor) -> Tensor:
-        if self.base is None:
+        base = self._base_in_set()
+        if base is None:
             raise RuntimeError(
                 f"{self} has no base yet: it takes its base from the tensor that it is registered on, as the first "
                 f"parametrization there. Register it before the others, or call right_inverse with a value first."
             )
         turn = _MAPS[self.map]
         if raw.shape[-2] < raw.shape[-1]:
-            return turn(self.base.mT, raw.mT).mT
-        return turn(self.base, raw)
+            return turn(base.mT, raw.mT).mT
+        return turn(base, raw)
+
+    def _base_in_set(self) -> Tensor | None:
+        """The base; if it has changed and is outside the set, the nearest point takes its place."""
+        base = self.base
+        if base is None or self._checked.is_needless(base):
+            return base
+        # What is neither in the set nor away from it (nan, or memory that a load is yet to fill) stays as it is.
+        if bool((maps.orthogonality_error(base) > tolerance(base)).any()):
+            with torch.inference_mode(False), torch.no_grad():
+                base = maps.polar(base)
+            if is_of_a_transform(base):  # what a transform made ends with it
+                return base
+            self.base = base
+        self._checked.note(base)
+        return base
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Orthogonal:
         before = self.base
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.base is not None and before is not None and _eps(self.base) < _eps(before):
-            self._return_base()
+            self._base_in_set()
         return self
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self._return_base()
-
-    def _return_base(self) -> None:
-        if self.base is None or not maps.has_entries(self.base):
-            return
-        # What is neither in the set nor away from it (nan, or memory that a load is yet to fill) stays as it is.
-        if bool((maps.orthogonality_error(self.base) > tolerance(self.base)).any()):
-            with torch.inference_mode(False), torch.no_grad():
-                self.base = maps.polar(self.base)
+        self._base_in_set()
 
     def project(self, value: Tensor) -> Tensor:
         """The polar factor; where ``value`` has not full rank, one of the nearest points."""
@@ -157,8 +168,13 @@ class Orthogonal(Constraint):
             raise ValueError(f"{self} expects real numbers, got {dtype}; use map='matrix_exp' or 'cayley'.")
 
     def _raw(self, value: Tensor) -> Tensor:
-        self.base = value.detach().clone()
+        self._hold(value.detach().clone())
         return torch.zeros_like(value)
+
+    def _hold(self, base: Tensor) -> None:
+        """Take ``base``, which is in the set."""
+        self.base = base
+        self._checked.note(base)
 
 
 def _eps(x: Tensor) -> float:

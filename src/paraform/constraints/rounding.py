@@ -21,7 +21,7 @@ def relative_tolerance(value: Tensor) -> float:
     >>> relative_tolerance(torch.eye(4)) < 1e-5
     True
     """
-    size = max((value.shape[dim] for dim in maps.matrix_dims(value)), default=1)
+    size = max([1, *(value.shape[dim] for dim in maps.matrix_dims(value))])
     storage, working = _precisions(value)
     return _ROUNDING * storage + _ARITHMETIC * math.sqrt(size) * working
 

@@ -14,16 +14,7 @@ from .positive import (
 )
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, haar, standard_normal
-from .spectral import (
-    clip_singular_values,
-    excess,
-    is_within,
-    leading_vectors,
-    left_vector,
-    power_iteration,
-    power_step,
-    scaled_to_bound,
-)
+from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
 from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at
 from .triangles import hermitian_part, skew, skew_from_lower, skew_part, symmetric
 
@@ -44,8 +35,6 @@ __all__ = [
     "indefiniteness",
     "inverse_softplus",
     "is_within",
-    "leading_vectors",
-    "left_vector",
     "matrix_dims",
     "matrix_exp_at",
     "measured",
@@ -54,8 +43,6 @@ __all__ = [
     "orthogonality_error",
     "polar",
     "positive_definite",
-    "power_iteration",
-    "power_step",
     "precise",
     "scaled_to_bound",
     "sized",

@@ -37,7 +37,7 @@ class _Orthogonal(Orthogonal):
         return self.map
 
     def forward(self, raw: Tensor) -> Tensor:
-        return _value(raw, self.base, self.map, self.use_trivialization)
+        return _value(raw, self._base_in_set(), self.map, self.use_trivialization)
 
     def project(self, value: Tensor) -> Tensor:
         """The Q factor, as in torch: a point of the set, but not the nearest."""
@@ -56,7 +56,7 @@ class _Orthogonal(Orthogonal):
         wide = value.size(-2) < value.size(-1)
         Q = (value.mT if wide else value).to(maps.working_dtype(value.dtype))
         if self.use_trivialization:
-            self.base = frames.completed(Q).to(value.dtype)
+            self._hold(frames.completed(Q).to(value.dtype))
             # The raw tensor of the identity; its diagonal is for torch, which reads signs there.
             raw = -frames.identity_like(Q).expand_as(Q)
         else:
@@ -118,8 +118,9 @@ def orthogonal(
 
     With ``use_trivialization`` the weight is ``base`` times the map of the raw tensor. ``base``, ``(*, n, n)`` with
     ``n`` the larger size, is ``module.parametrizations.weight[0].base``; assigning a value moves it there. Weight decay
-    pulls towards it and cannot leave the set. A base that rounding has taken from the set (saved or held in half
-    precision) is moved back to the nearest point when it is loaded or widened.
+    pulls towards it and cannot leave the set. A base that has left the set is moved back to the nearest point: by
+    rounding (saved or held in half precision) when it is loaded or widened, by an average over models
+    (``AveragedModel`` with ``use_buffers=True``) at the next read outside compiled code.
 
     Args:
         module: the layer.

@@ -30,7 +30,7 @@ def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list
     """
     own: Owner = (module, name)
     holder = _holder(module, name)
-    if _is_held_once(holder, name) and not _shares_storage(holder[name]):
+    if not _shares_storage(holder[name]) and (_is_held_once(holder, name) or _is_in_no_other_dictionary(holder, name)):
         return [own]
     tensor, inside = holder[name], set(parametrization.modules())
     others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
@@ -132,6 +132,14 @@ def _is_chain(module: Module) -> bool:
 def _is_held_once(holder: dict[str, Any], name: str) -> bool:
     # A compiler sees neither references nor memory; and what it traces into being belongs to nobody else.
     return torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER
+
+
+def _is_in_no_other_dictionary(holder: dict[str, Any], name: str) -> bool:
+    """As a module's tensor would be. Most often it is in the list of an optimizer, and this is the shorter search."""
+    tensor = holder[name]
+    return sum(held is tensor for held in holder.values()) == 1 and not any(
+        isinstance(referrer, dict) and referrer is not holder for referrer in gc.get_referrers(tensor)
+    )
 
 
 def _references(holder: dict[str, Any], name: str) -> int:
