@@ -124,12 +124,12 @@ def _plain_attribute(module: Module, name: str) -> Any:
 
 def _tensor_property(name: str) -> property:
     def read(self: Module) -> Any:
-        stand_in = self._buffers.get(name)
-        if stand_in is not None:
-            return reads.checked(stand_in, self, name)
         chain = chain_of(self, name)
         if chain is None:
             return _plain_attribute(self, name)
+        stand_in = self._buffers.get(name)
+        if stand_in is not None:
+            return reads.checked(stand_in, self, name)
         try:
             return reads.read(self, name, chain)
         except Exception as error:
