@@ -26,7 +26,9 @@ from .constraints import (
 )
 from .parametrize import (
     ParametrizationList,
+    cache_each_forward,
     cached,
+    frozen,
     is_parametrized,
     register_parametrization,
     remove_parametrizations,
@@ -49,7 +51,9 @@ __all__ = [
     "Symmetric",
     "WeightNorm",
     "__version__",
+    "cache_each_forward",
     "cached",
+    "frozen",
     "is_parametrized",
     "parametrizations",
     "parametrize",
