@@ -14,12 +14,12 @@ from torch._C import _current_graph_task_id
 from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import traced
 from .chain import ParametrizationList
-from .record import Record, Untraceable, begin
+from .record import Record, UntraceableError, begin
 
 
 class Scope:
@@ -58,7 +58,7 @@ class Scope:
         try:
             real = self.replay[2:] == _PLAIN[2:] and modes[-1] is None
             record = Record(chain, value, begun, real)
-        except Untraceable:
+        except UntraceableError:
             self._records.pop(key, None)
             return value, None
         self._records[key] = record
@@ -88,17 +88,18 @@ _thread = _Thread()
 
 
 def enter(scope: Scope) -> None:
-    _drop_ended(_thread.scopes)
-    _thread.scopes.append(scope)
-    _thread.scopes.sort(key=lambda scope: not scope.frozen)
-    _thread.recent = {}
+    _drop_ended()
+    _be_in(sorted([*_thread.scopes, scope], key=lambda scope: not scope.frozen))
 
 
 def leave(scope: Scope) -> None:
     """In any order: contexts may be held by generators."""
-    if scope in _thread.scopes:
-        _thread.scopes.remove(scope)
-    _thread.recent = {} if _thread.scopes else None
+    _be_in([other for other in _thread.scopes if other is not scope])
+
+
+def _be_in(scopes: list[Scope]) -> None:
+    _thread.scopes = scopes
+    _thread.recent = {} if scopes else None
 
 
 def innermost(model: Module) -> Scope | None:
@@ -123,21 +124,27 @@ def read(chain: ParametrizationList) -> Tensor:
         and record.holds()
     ):
         return record.value
-    return _read(chain, recent)
+    return _read(chain)
 
 
-def _read(chain: ParametrizationList, recent: dict[Module, Record]) -> Tensor:
-    _drop_ended(_thread.scopes)
+def _read(chain: ParametrizationList) -> Tensor:
+    _drop_ended()
     modes, replay = _modes(), _replay()
     for scope in _thread.scopes:
-        # A trace of a frozen model is one of the model: it has to contain the graph.
-        tracing = scope.frozen and modes[-1] is not None
-        if scope.replay == replay and not tracing and scope.covers(chain):
+        if scope.replay == replay and scope.covers(chain) and not (scope.frozen and _wants_graph(chain, modes)):
             value, record = scope.read(chain, modes)
-            if record is not None and replay == _PLAIN and modes[2:] == (None, None):
-                recent[chain] = record
+            if record is not None and replay == _PLAIN and modes[2:] == (None, None) and _thread.recent is not None:
+                _thread.recent[chain] = record
             return value
     return chain()  # type: ignore[no-any-return]
+
+
+def _wants_graph(chain: ParametrizationList, modes: tuple[Any, ...]) -> bool:
+    """Whether a frozen chain is to be computed with a graph: for a trace, and for originals that ``functional_call``
+    gave it and that want a gradient.
+    """
+    given = any(raw.requires_grad and not isinstance(raw, Parameter) for raw in chain.originals())
+    return given or modes[-1] is not None
 
 
 def forget(chain: ParametrizationList) -> None:
@@ -161,16 +168,15 @@ def check_evaluating(module: Module) -> None:
         )
 
 
-def _drop_ended(scopes: list[Scope]) -> None:
+def _drop_ended() -> None:
     """Drop the scopes of forward passes that are over, although nobody said so (as after a KeyboardInterrupt)."""
-    if all(scope.call is None for scope in scopes):
-        return
-    calls = set()
+    calls = {scope.call for scope in _thread.scopes if scope.call is not None}
     frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        calls.add(id(frame))
+    while calls and frame is not None:
+        calls.discard(id(frame))
         frame = frame.f_back
-    scopes[:] = [scope for scope in scopes if scope.call is None or scope.call in calls]
+    if calls:
+        _be_in([scope for scope in _thread.scopes if scope.call not in calls])
 
 
 def _modes() -> tuple[Any, ...]:

@@ -42,6 +42,12 @@ class ParametrizationList(ModuleList):
     )
     >>> layer.parametrizations.weight.original.shape
     torch.Size([3, 3])
+
+    What the value looks like is known without computing it:
+
+    >>> chain = layer.parametrizations.weight
+    >>> chain.shape, chain.dtype, chain.device
+    (torch.Size([3, 3]), torch.float32, device(type='cpu'))
     """
 
     original: Tensor
@@ -51,7 +57,9 @@ class ParametrizationList(ModuleList):
     moved: Tensor | None = None
     """How far registration moved the value (Frobenius distance), or None where it was not measured (``unsafe``)."""
     shape: torch.Size | None = None
-    """The shape of the value, or None where it is not known (``unsafe``)."""
+    """The shape of the value, or None where it is not known (``unsafe``). Asking for it computes nothing."""
+    _kin: int | None = None
+    """Which of the originals had the dtype and the device of the value at registration, so that it tells them now."""
 
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         if len(modules) == 0:
@@ -77,6 +85,8 @@ class ParametrizationList(ModuleList):
                 value = self._compose(raws)
                 check_same("the parametrization", value, original, ("dtype", "shape"), hint=UNSAFE)
                 self.shape = value.shape
+                alike = [(raw.dtype, raw.device) == (value.dtype, value.device) for raw in raws]
+                self._kin = alike.index(True) if any(alike) else None
                 numbers, before = numbers_of(value), numbers_of(original)
                 if numbers is not None and before is not None:
                     self.moved = torch.linalg.vector_norm(numbers - before)
@@ -95,6 +105,16 @@ class ParametrizationList(ModuleList):
     def originals(self) -> tuple[Tensor, ...]:
         """The raw tensors, in the order in which the first parametrization takes them."""
         return originals_of(self)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of the value (outside of autocast), or None where it is not known. Computes nothing."""
+        return None if self._kin is None or self.unsafe else self.originals()[self._kin].dtype
+
+    @property
+    def device(self) -> torch.device | None:
+        """The device of the value, or None where it is not known (as ``dtype``). Computes nothing."""
+        return None if self._kin is None or self.unsafe else self.originals()[self._kin].device
 
     @torch.no_grad()
     def right_inverse(self, value: Tensor) -> None:

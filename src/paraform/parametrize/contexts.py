@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ from . import cache, traced
 
 if TYPE_CHECKING:
     from contextlib import _GeneratorContextManager
-
-    from torch.utils.hooks import RemovableHandle
 
 
 def cached(model: Module | None = None) -> _GeneratorContextManager[None]:
@@ -59,7 +58,7 @@ def cached(model: Module | None = None) -> _GeneratorContextManager[None]:
 
 
 def frozen(model: Module) -> _GeneratorContextManager[None]:
-    """For evaluation and serving: values of ``model`` are computed once, without a graph, and then cost next to nothing.
+    """For evaluation and serving: values of ``model`` are computed once, without a graph, and then cost nearly nothing.
 
     It is ``cached(model)`` for as long as you like: nothing that a forward pass made is kept alive by the values,
     because they have no gradient. They are as hard to fool as those of :func:`cached`: an assignment, a loaded
@@ -115,13 +114,20 @@ def _scope(model: Module | None, frozen: bool) -> Iterator[None]:
 class ForwardCache:
     """What :func:`cache_each_forward` gives: ``remove()`` ends it, and so does leaving it as a context."""
 
-    def __init__(self, *hooks: RemovableHandle) -> None:
-        self._hooks = hooks
+    def __init__(self, model: Module) -> None:
+        self._model = weakref.ref(model)
+        self._hooks = (
+            model.register_forward_pre_hook(_enter_forward, prepend=True),
+            model.register_forward_hook(_leave_forward, always_call=True),
+        )
 
     def remove(self) -> None:
-        """Compute at each read again, from the next forward pass on."""
+        """Compute at each read again."""
         for hook in self._hooks:
             hook.remove()
+        model = self._model()
+        if model is not None:
+            _leave_forward(model)  # which nobody else would do for a forward pass that is under way
 
     def __enter__(self) -> ForwardCache:
         return self
@@ -158,10 +164,7 @@ def cache_each_forward(model: Module) -> ForwardCache:
     ...     y = recurrent(torch.ones(1, 4))  # the matrix is computed once
     """
     _check_module("cache_each_forward", model)
-    return ForwardCache(
-        model.register_forward_pre_hook(_enter_forward, prepend=True),
-        model.register_forward_hook(_leave_forward, always_call=True),
-    )
+    return ForwardCache(model)
 
 
 # Functions of a module, so that a model with these hooks can be copied and pickled.

@@ -13,7 +13,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .chain import ParametrizationList
 
-
 # Another object after each step of any optimizer: a fused step changes a parameter without counting a version.
 # For all threads, for a model may be read in one and trained in another.
 _steps = object()
@@ -37,71 +36,61 @@ class Record:
         real: there is no trace or transform whose tensors these could be.
 
     Raises:
-        Untraceable: a later change could not be noticed, or there was one meanwhile (of another thread).
+        UntraceableError: a later change could not be noticed, or there was one meanwhile (of another thread).
     """
 
-    __slots__ = (
-        "_check",
-        "_empty",
-        "_held",
-        "_keys",
-        "_memory",
-        "_steps",
-        "_tensors",
-        "_unique",
-        "_version",
-        "grad",
-        "value",
-    )
+    __slots__ = ("_check", "_memory", "_modules", "_steps", "_tensors", "_unique", "_version", "grad", "value")
 
     def __init__(self, chain: ParametrizationList, value: Tensor, begun: Begun, real: bool) -> None:
         if not isinstance(value, Tensor):
-            raise Untraceable("only tensors count what is written to them")
+            raise UntraceableError("only tensors count what is written to them")
         modules = list(chain.modules())
-        tensors = tensors_of(modules)
+        slots = [slot for module in modules for slot in _tensor_slots(module)]
+        unique = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
+        tensors = list(unique.values())
         if any(tensor.is_inference() for tensor in tensors):
-            raise Untraceable("inference tensors do not count their versions")
+            raise UntraceableError("inference tensors do not count what is written to them")
         if begin(chain) != begun:
-            raise Untraceable("an original was written to while the value was computed")
+            raise UntraceableError("an original was written to while the value was computed")
         self.value = value
-        self._steps = begun[0]
         self.grad = torch.is_grad_enabled()
-        self._version = None if value.is_inference() else value._version
-        self._tensors = tuple((tensor, tensor._version, _address(tensor)) for tensor in tensors)
+        self._steps = begun[0]
+        # A value that is an original is watched as such; an inference tensor cannot be.
+        watched = id(value) in unique or value.is_inference()
+        self._version = None if watched else value._version
+        absent = [(holder, name, None, None, None) for holder, name, tensor in slots if tensor is None]
+        self._modules = (*(slot for module in modules for slot in _module_slots(module)), *absent)
+        self._tensors = tuple(
+            (holder, name, tensor, tensor._version, _address(tensor))
+            for holder, name, tensor in slots
+            if tensor is not None
+        )
         # Memory that is kept is not given to another tensor, so that the same address means the same memory.
-        self._memory = [tensor.untyped_storage() for tensor, _, address in self._tensors if address is not None]
-        # Everything else about a tensor, and the state of this thread that decides how operators treat it.
+        self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in self._tensors if address is not None]
+        # Everything else about the tensors, and the state of the thread that decides how operators treat them.
         self._unique = tensors
         self._check = TensorGuards(
             *tensors,
             dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
-            dynamic_dims_strides=[  # type: ignore[misc]
-                _dims(tensor.stride(), real) if tensor.layout == torch.strided else [None] * tensor.dim()
-                for tensor in tensors
-            ],
+            dynamic_dims_strides=[_strides(tensor, real) for tensor in tensors],  # type: ignore[misc]
         ).check
-        self._held = tuple(slot for module in modules for slot in _slots(module))
-        self._keys = tuple((module._modules, [*module._modules]) for module in modules if module._modules)
-        self._empty = tuple(module._modules for module in modules if not module._modules)
 
     def holds(self) -> bool:
         """Whether the value would be the same if it were computed now, under the modes of then.
 
-        This is what a cached read costs: loops and no calls of ours, the cheapest question first.
+        This is what a cached read costs: two loops without a call of ours.
         """
         if self._steps is not _steps:
             return False
-        for holder, name, held in self._held:
-            if holder.get(name) is not held:
+        for state, switch, switched, children, before in self._modules:
+            if state.get(switch) is not switched or children != before:
                 return False
-        for children, names in self._keys:
-            if [*children] != names:
-                return False
-        for children in self._empty:
-            if children:
-                return False
-        for tensor, version, address in self._tensors:
-            if tensor._version != version or (address is not None and tensor.data_ptr() != address):
+        for holder, name, tensor, version, address in self._tensors:
+            if (
+                holder.get(name) is not tensor
+                or tensor._version != version
+                or (address is not None and tensor.data_ptr() != address)
+            ):
                 return False
         value = self.value
         return (self._version is None or value._version == self._version) and self._check(*self._unique)
@@ -116,35 +105,29 @@ def begin(chain: ParametrizationList) -> Begun:
     return _steps, [0 if raw is None or raw.is_inference() else raw._version for raw in raws]
 
 
-class Untraceable(Exception):
+class UntraceableError(Exception):
     """A value that depends on something whose changes leave no trace."""
 
 
-def tensors_of(modules: Sequence[Module]) -> list[Tensor]:
-    """The parameters and buffers of these modules, each once."""
-    unique = {
-        id(tensor): tensor
-        for module in modules
-        for holder in (module._parameters, module._buffers)
-        for tensor in holder.values()
-        if tensor is not None
-    }
-    return list(unique.values())
-
-
-def _slots(module: Module) -> list[tuple[dict[str, Any], str, Any]]:
-    """Each child, tensor, mode and switch of a module: the dictionary that holds it, its name there, and itself."""
+def _module_slots(module: Module) -> list[tuple[Any, ...]]:
+    """A module's mode (of a chain, what is switched off): where it stands, and itself; its children, now and then."""
     state = vars(module)
-    switch = "_off" if isinstance(module, ParametrizationList) else "training"  # a chain's own mode changes nothing
-    holders: tuple[dict[str, Any], ...] = (module._modules, module._parameters, module._buffers)
-    return [
-        (state, switch, state.get(switch)),
-        *((holder, name, held) for holder in holders for name, held in holder.items()),
-    ]
+    switch = "_off" if isinstance(module, ParametrizationList) else "training"
+    children = module._modules
+    slots: list[tuple[Any, ...]] = [(state, switch, state.get(switch), children, dict(children))]
+    # Dictionaries are compared by identity, unless what they hold has an equality of its own.
+    odd = [(name, child) for name, child in children.items() if type(child).__eq__ is not object.__eq__]
+    return slots + [(children, name, child, None, None) for name, child in odd]
+
+
+def _tensor_slots(module: Module) -> list[tuple[dict[str, Any], str, Tensor | None]]:
+    """The parameters and buffers of a module: where each stands, and itself."""
+    holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+    return [(holder, name, tensor) for holder in holders for name, tensor in holder.items()]
 
 
 def _address(tensor: Tensor) -> int | None:
-    """Where a tensor's entries are. ``Module.to()`` and ``tensor.data = ...`` change it, and neither object nor version.
+    """Where a tensor's entries are, which ``Module.to()`` and ``tensor.data = ...`` change and no version tells.
 
     A fake tensor, or one of a transform, has no memory.
     """
@@ -154,6 +137,10 @@ def _address(tensor: Tensor) -> int | None:
         return None
 
 
-def _dims(dims: Sequence[int], real: bool) -> list[int | None]:
+def _dims(dims: Sequence[int], real: bool) -> list[Any]:
     """Dimensions to watch. Those of a trace are symbols, and comparing them would pin them down."""
     return [*dims] if real else [None] * len(dims)
+
+
+def _strides(tensor: Tensor, real: bool) -> list[Any]:
+    return _dims(tensor.stride(), real) if tensor.layout == torch.strided else [None] * tensor.dim()

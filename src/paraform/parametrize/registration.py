@@ -225,6 +225,7 @@ def _append(module: Module, name: str, parametrization: Module, unsafe: bool) ->
         adopt(module)
     chain.append(parametrization)
     chain.unsafe |= unsafe
+    chain.shape = None if unsafe else chain.shape
 
 
 def _plain(chain: ParametrizationList, originals: tuple[Tensor, ...], module: Module, name: str) -> Tensor:

@@ -87,7 +87,7 @@ def _shared_chain(source: ParametrizationList, steps: list[Module]) -> Parametri
     chain = ParametrizationList.__new__(ParametrizationList)
     torch.nn.ModuleList.__init__(chain, steps)
     chain.unsafe, chain.is_tensor, chain.ntensors = source.unsafe, source.is_tensor, source.ntensors
-    chain.shape = getattr(source, "shape", None)
+    chain.shape, chain._kin = getattr(source, "shape", None), getattr(source, "_kin", None)
     chain._parameters.update(source._parameters)
     chain._buffers.update(source._buffers)
     chain._non_persistent_buffers_set.update(source._non_persistent_buffers_set)
