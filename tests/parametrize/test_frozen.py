@@ -48,6 +48,16 @@ def test_values_have_no_graph_and_count_writes(mode: type) -> None:
         assert not value.is_inference()
 
 
+def test_a_value_that_is_the_original_has_no_graph_either() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", nn.Identity()).eval()
+    with parametrize.frozen(layer):
+        value = layer.weight
+        assert not value.requires_grad
+        with torch.no_grad():
+            raw(layer).zero_()
+        assert torch.equal(layer.weight, torch.zeros(4, 4))
+
+
 def test_the_gradient_still_reaches_the_input() -> None:
     layer, x = symmetric(), torch.ones(1, 4, requires_grad=True)
     with parametrize.frozen(layer):

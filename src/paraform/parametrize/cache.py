@@ -73,7 +73,8 @@ class Scope:
             torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
         )
         with normal, torch.no_grad():
-            return chain()  # type: ignore[no-any-return]
+            value = chain()
+        return value.detach() if isinstance(value, Tensor) else value  # it may be an original
 
 
 class _Thread(threading.local):

@@ -58,7 +58,7 @@ def _read(chain: ParametrizationList, frozen: bool, values: _Values) -> Tensor:
     if entry is None or not _same(parts, entry[1]):
         if frozen:
             with torch.no_grad():
-                entry = (chain(), parts)
+                entry = (chain().detach(), parts)
         else:
             entry = (chain(), parts)
         values[key] = entry
