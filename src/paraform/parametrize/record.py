@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._dynamo.guards import TensorGuards
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Module
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .chain import ParametrizationList
 
@@ -121,9 +123,14 @@ def _module_slots(module: Module) -> list[tuple[Any, ...]]:
 
 
 def _tensor_slots(module: Module) -> list[tuple[dict[str, Any], str, Tensor | None]]:
-    """The parameters and buffers of a module: where each stands, and itself."""
+    """The parameters and buffers of a module, and what they are made of: where each stands, and itself."""
     holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-    return [(holder, name, tensor) for holder in holders for name, tensor in holder.items()]
+    slots = [(holder, name, tensor) for holder in holders for name, tensor in holder.items()]
+    for _, _, tensor in slots:  # which grows
+        if is_traceable_wrapper_subclass(tensor):  # a DTensor, say, whose local tensor may be written to
+            parts = {name: getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]}
+            slots += [(parts, name, part) for name, part in parts.items() if isinstance(part, Tensor)]
+    return slots
 
 
 def _address(tensor: Tensor) -> int | None:
@@ -131,6 +138,8 @@ def _address(tensor: Tensor) -> int | None:
 
     A fake tensor, or one of a transform, has no memory.
     """
+    if isinstance(tensor, FakeTensor):
+        return None
     try:
         return tensor.data_ptr()
     except RuntimeError:
