@@ -79,7 +79,7 @@ def test_a_read_after_train_is_refused_and_leaves_no_trace() -> None:
     with parametrize.frozen(layer):
         before = layer.weight
         layer.train()
-        with pytest.raises(RuntimeError, match="In training mode: it"):
+        with pytest.raises(RuntimeError, match="In training mode: this tensor"):
             layer(torch.ones(1, 4))
         assert layer.eval().weight is before
     assert layer.train().weight.requires_grad

@@ -141,9 +141,7 @@ def _read(chain: ParametrizationList) -> Tensor:
 
 
 def _wants_graph(chain: ParametrizationList, modes: tuple[Any, ...]) -> bool:
-    """Whether a frozen chain is to be computed with a graph: for a trace, and for originals that ``functional_call``
-    gave it and that want a gradient.
-    """
+    """Whether a frozen chain needs its graph: for a trace, or for what ``functional_call`` gave it to differentiate."""
     given = any(raw.requires_grad and not isinstance(raw, Parameter) for raw in chain.originals())
     return given or modes[-1] is not None
 
@@ -157,7 +155,7 @@ def forget(chain: ParametrizationList) -> None:
 def check_evaluating(module: Module) -> None:
     """Raise a RuntimeError if a chain of ``module`` (which may be one) is in training mode."""
     training = [
-        name.replace("parametrizations.", "") or "it"
+        name.replace("parametrizations.", "") or "this tensor"
         for name, chain in module.named_modules()
         if isinstance(chain, ParametrizationList) and any(step.training for step in chain.modules())
     ]
