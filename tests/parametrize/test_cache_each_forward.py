@@ -57,6 +57,15 @@ def test_each_forward_pass_computes_once_and_forgets() -> None:
     assert reads_afresh(model)
 
 
+def test_hooks_of_others_that_were_there_before_read_the_same_value() -> None:
+    model = Twice()
+    seen = []
+    model.register_forward_pre_hook(lambda model, _: seen.append(model.layer.weight))
+    parametrize.cache_each_forward(model)
+    model(x)
+    assert model.counter.calls == 1
+
+
 def test_the_gradient_is_that_of_the_plain_model() -> None:
     model = Twice()
     parameters = list(model.parameters())

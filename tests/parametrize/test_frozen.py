@@ -232,12 +232,15 @@ def test_export_inside_keeps_the_raw_tensor_a_parameter_of_the_program() -> None
         program = torch.export.export(layer, (x,))
         assert torch.equal(layer(x), expected)
     assert "parametrizations.weight.original" in program.state_dict
+    assert not any("detach" in str(node.target) or "grad" in str(node.target) for node in program.graph.nodes)
     assert torch.equal(program.module()(x), expected)
 
 
-def test_compiled_code_inside_and_around_gives_the_same() -> None:
+@pytest.mark.parametrize("step", [Symmetric, nn.Identity])
+def test_compiled_code_inside_and_around_gives_the_same(step: type[nn.Module]) -> None:
     torch._dynamo.reset()
-    layer, x = symmetric(), torch.randn(2, 4)
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", step()).eval()
+    x = torch.randn(2, 4)
     expected = layer(x)
     layer.bias.requires_grad_(False)
 

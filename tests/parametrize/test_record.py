@@ -68,11 +68,59 @@ def test_threads_may_enter_contexts_while_another_steps_an_optimizer() -> None:
     assert not errors
 
 
-def test_a_switch_of_the_chain_is_seen() -> None:
-    class Switched(parametrize.ParametrizationList):
-        def forward(self) -> Tensor:
-            return self.original if vars(self).get("_off") else super().forward()
+def test_a_value_from_autocast_to_another_dtype_is_not_used() -> None:
+    class Product(nn.Module):
+        def forward(self, X: Tensor) -> Tensor:
+            return X @ X
 
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Product())
+    with parametrize.cached():
+        for dtype in (torch.bfloat16, torch.float16, torch.bfloat16):
+            with torch.autocast("cpu", dtype=dtype):
+                assert layer.weight.dtype == dtype
+                assert layer.weight is layer.weight
+
+
+def test_memory_that_was_given_back_and_taken_again_is_not_taken_for_the_same() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Symmetric())
+    original = layer.parametrizations.weight.original
+    with parametrize.cached():
+        _ = layer.weight
+        original.data = torch.zeros(4, 4)  # gives the first memory back
+        again = [torch.full((4, 4), float(number)) for number in range(20)]  # one of which may get it
+        for tensor in again:
+            original.data = tensor
+            assert torch.equal(layer.weight, layer.parametrizations.weight())
+
+
+class Switched(parametrize.ParametrizationList):
+    """A chain with a switch, as the ones that can be edited have."""
+
+    def forward(self) -> Tensor:
+        return self.original if getattr(self, "_off", ()) else super().forward()
+
+
+def test_a_switch_of_the_chain_is_seen_in_compiled_code() -> None:
+    torch._dynamo.reset()
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Symmetric())
+    chain = layer.parametrizations.weight
+    chain.__class__ = Switched
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def on_and_off(x: Tensor) -> tuple[Tensor, Tensor]:
+        with parametrize.cached():
+            on = layer(x)
+            chain._off = ("0",)
+            return on, layer(x)
+
+    x = torch.eye(4)
+    expected = layer(x)
+    on, off = on_and_off(x)
+    assert torch.equal(on, expected)
+    assert torch.equal(off, nn.functional.linear(x, chain.original, layer.bias))
+
+
+def test_a_switch_of_the_chain_is_seen() -> None:
     layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Symmetric())
     chain = layer.parametrizations.weight
     chain.__class__ = Switched

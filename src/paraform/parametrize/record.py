@@ -70,7 +70,7 @@ class Record:
         # Memory that is kept is not given to another tensor, so that the same address means the same memory.
         self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in self._tensors if address is not None]
         # Everything else about the tensors, and the state of the thread that decides how operators treat them.
-        self._unique = tensors
+        self._unique = tuple(tensors)
         self._check = TensorGuards(
             *tensors,
             dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
