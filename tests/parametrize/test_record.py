@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -81,16 +82,18 @@ def test_a_value_from_autocast_to_another_dtype_is_not_used() -> None:
                 assert layer.weight is layer.weight
 
 
-def test_memory_that_was_given_back_and_taken_again_is_not_taken_for_the_same() -> None:
-    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Symmetric())
+@pytest.mark.parametrize("n", [16, 32, 64, 128])  # some of which an allocator gives out again at once
+def test_memory_that_a_value_came_from_is_not_given_to_another_tensor(n: int) -> None:
+    layer = parametrize.register_parametrization(nn.Linear(n, n), "weight", Symmetric())
     original = layer.parametrizations.weight.original
     with parametrize.cached():
         _ = layer.weight
-        original.data = torch.zeros(4, 4)  # gives the first memory back
-        again = [torch.full((4, 4), float(number)) for number in range(20)]  # one of which may get it
-        for tensor in again:
-            original.data = tensor
-            assert torch.equal(layer.weight, layer.parametrizations.weight())
+        address, original.data = original.data_ptr(), torch.zeros(n, n)
+        others = [torch.full((n, n), float(number)) for number in range(100)]
+        for other in others:
+            if other.data_ptr() == address:
+                original.data = other
+        assert torch.equal(layer.weight, layer.parametrizations.weight())
 
 
 class Switched(parametrize.ParametrizationList):
