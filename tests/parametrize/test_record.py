@@ -191,3 +191,18 @@ def test_a_write_into_the_local_part_of_a_distributed_tensor_is_seen() -> None:
             assert torch.equal(layer.weight.to_local(), torch.zeros(4, 4))
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning")
+def test_what_depends_on_a_nested_tensor_is_computed_at_each_read() -> None:
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("rows", torch.nested.nested_tensor([torch.ones(4), torch.ones(2)]))
+
+        def forward(self, X: Tensor) -> Tensor:
+            return X + self.rows.unbind()[0]
+
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Shift())
+    with parametrize.cached():
+        assert torch.equal(layer.weight, layer.parametrizations.weight.original + 1)

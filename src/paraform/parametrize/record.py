@@ -50,8 +50,8 @@ class Record:
         slots = [slot for module in modules for slot in _tensor_slots(module)]
         unique = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
         tensors = list(unique.values())
-        if any(tensor.is_inference() for tensor in tensors):
-            raise UntraceableError("inference tensors do not count what is written to them")
+        if any(tensor.is_inference() or tensor.is_nested for tensor in tensors):
+            raise UntraceableError("inference tensors do not count what is written to them, nested ones have no shape")
         if begin(chain) != begun:
             raise UntraceableError("an original was written to while the value was computed")
         self.value = value
