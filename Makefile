@@ -7,7 +7,7 @@ WORKERS ?= 2
 # An environment variable, not an option of pip, so that it also pins what the package is built with.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check bench docs clean
 
 demo: $(VENV)/.tools
 	$(BIN)/paraform demo
@@ -20,6 +20,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/reads.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.complaints.page

@@ -135,3 +135,20 @@ def test_checkpointing_under_cached_keeps_the_whole_gradient(engine: Engine) -> 
         loss = checkpoint(lambda x: layer(layer(x)), x, use_reentrant=False).sum()
     loss.backward()
     assert torch.allclose(original(layer).grad, expected)
+
+
+@complaint(
+    4,
+    symptom="a checkpointed region that reads a value from before it, under cached(), refuses the backward pass",
+    on_torch=raises(
+        CheckpointError, "torch.utils.checkpoint: Recomputed values for the following tensors have different metadata"
+    ),
+)
+def test_checkpointing_after_a_read_under_cached_keeps_the_whole_gradient(engine: Engine) -> None:
+    layer = engine.parametrize.register_parametrization(nn.Linear(3, 3), "weight", Square())
+    x = torch.ones(1, 3, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(layer(x)).sum(), original(layer))
+    with engine.parametrize.cached():
+        loss = checkpoint(layer, layer(x), use_reentrant=False).sum()
+    loss.backward()
+    assert torch.allclose(original(layer).grad, expected)

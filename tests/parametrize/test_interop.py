@@ -179,7 +179,7 @@ def test_every_public_name_of_torchs_engine_is_here_with_its_signature() -> None
         signatures = (inspect.signature(getattr(room, name)) for room in (our_parametrize, torch_parametrize))
         ours, theirs = ({key: (each.kind, each.default) for key, each in s.parameters.items()} for s in signatures)
         assert list(ours.items())[: len(theirs)] == list(theirs.items()), name
-        for kind, default in list(ours.values())[len(theirs) :]:  # of our own
-            assert kind is inspect.Parameter.KEYWORD_ONLY, name
+        for key, (kind, default) in list(ours.items())[len(theirs) :]:  # of our own
             assert default is None, name
+            assert kind is inspect.Parameter.KEYWORD_ONLY or (name, key) == ("cached", "model")
     assert set(torch_parametrize.__all__) <= set(our_parametrize.__all__)

@@ -1,7 +1,7 @@
 """The parametrization engine: the names of ``torch.nn.utils.parametrize``, with the same meaning."""
 
-from .cache import cached
 from .chain import ParametrizationList
+from .contexts import ForwardCache, cache_each_forward, cached, frozen
 from .function import Function
 from .optimizer_state import match_by_name
 from .override import functional_call
@@ -12,9 +12,12 @@ from .transfer import transfer_parametrizations_and_params
 from .writable import writable
 
 __all__ = [
+    "ForwardCache",
     "Function",
     "ParametrizationList",
+    "cache_each_forward",
     "cached",
+    "frozen",
     "functional_call",
     "is_parametrized",
     "match_by_name",

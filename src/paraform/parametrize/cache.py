@@ -1,200 +1,192 @@
-"""Compute a value once: the cache behind :func:`cached`."""
+"""What is remembered of parametrized tensors that were read, and for how long. ``contexts.py`` has the public face."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
+from torch._C import _current_graph_task_id
+from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd import forward_ad
-from torch.nn import Module
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.compiler import is_dynamo_compiling
+from torch.nn import Module, Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from . import traced
 from .chain import ParametrizationList
+from .record import Record, UntraceableError, begin
 
 Evaluate = Callable[[ParametrizationList], Tensor]
 
 
-class _Entry(NamedTuple):
-    value: Tensor
-    version: int | None
-    modules: tuple[tuple[Module, bool, int], ...]
-    """Each module of the chain, its mode and how many children it has."""
-    slots: tuple[Any, ...]
-    """Each child, parametrization, parameter and buffer: the dictionary and name that hold it, itself, its state."""
-    order: tuple[str, ...]
-    """The keys of the chain's steps, in their order."""
+class Scope:
+    """Within it each parametrized tensor of ``model`` (of any, if it is None) is computed once.
 
-    def is_current(self) -> bool:
-        """Whether neither the value nor anything that it was computed from has changed since."""
-        if self.version != _version(self.value) or tuple(self.modules[0][0]._modules) != self.order:
-            return False
-        for module, training, children in self.modules:  # loops, for this is what a cached read costs
-            if module.training is not training or len(module._modules) != children:
-                return False
-        for holder, name, held, state in self.slots:
-            if holder.get(name) is not held or (state is not None and state != _state(held)):
-                return False
-        return True
+    Args:
+        model: whose tensors; a chain counts as the model's if it is a submodule when it is first read.
+        frozen: compute values without a graph, and refuse those of a chain in training mode.
+        call: the frame of the forward pass that the scope belongs to, by its id; the scope ends with it.
+    """
 
+    def __init__(self, model: Module | None, frozen: bool = False, call: int | None = None) -> None:
+        self.model = model
+        self.frozen = frozen
+        self.call = call
+        self.replay = _replay()
+        self._records: dict[tuple[Any, ...], Record] = {}
+        self._members: dict[Module, bool] = {}
 
-class _Scope:
-    """What one ``with cached():`` remembers."""
+    def covers(self, chain: Module) -> bool:
+        if self.model is None:
+            return True
+        member = self._members.get(chain)
+        if member is None:
+            member = self._members[chain] = any(module is chain for module in self.model.modules())
+        return member
 
-    def __init__(self, replay: tuple[Any, ...]) -> None:
-        self.replay = replay
-        self.entries: dict[tuple[Any, ...], _Entry] = {}
-        self.handles: dict[int, Any] = {}
+    def read(
+        self, chain: ParametrizationList, evaluate: Evaluate | None, modes: tuple[Any, ...]
+    ) -> tuple[Tensor, Record | None]:
+        """The value, and its record unless it cannot be kept."""
+        for way in (None, evaluate):
+            key = (chain, way, modes)
+            record = self._records.get(key)
+            if record is not None and record.holds():
+                return record.value, record
+        begun = begin(chain)
+        value = self._compute(chain, evaluate)
+        try:
+            real = self.replay[2:] == _PLAIN[2:] and modes[-1] is None
+            record = Record(chain, value, begun, real)
+        except UntraceableError:
+            self._records.pop(key, None)
+            return value, None
+        self._records[key] = record
+        return value, record
 
-    def read(self, chain: ParametrizationList, evaluate: Evaluate | None) -> Tensor:
-        if _replay() != self.replay:
+    def _compute(self, chain: ParametrizationList, evaluate: Evaluate | None) -> Tensor:
+        if not self.frozen:
             return chain() if evaluate is None else evaluate(chain)
-        modes = _modes()
-        entry = self.entries.get((chain, None, *modes))
-        if entry is not None and entry.is_current():
-            return entry.value
-        if evaluate is not None:
-            entry = self.entries.get((chain, evaluate, *modes))
-            if entry is not None and entry.is_current():
-                return entry.value
-        value = chain() if evaluate is None else evaluate(chain)
-        new = _record(chain, value)
-        if new is not None:
-            self.entries[(chain, evaluate, *modes)] = new
-        if entry is not None:
-            self.handles.pop(id(entry.value), None)
-        return value
-
-    def forget(self, *_: object) -> None:
-        self.entries.clear()
-        self.handles.clear()
+        check_evaluating(chain)
+        # Not as inference tensors, which do not count what is written to them.
+        normal: AbstractContextManager[None] = (
+            torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+        )
+        with normal, torch.no_grad():
+            value = chain()
+        return value.detach() if isinstance(value, Tensor) else value  # it may be an original
 
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.scopes: list[_Scope] = []
+        self.scopes: list[Scope] = []
+        """The scopes that this thread is in: frozen ones first, then outermost first."""
+        self.recent: dict[Module, Record] | None = None
+        """The records that last answered, as far as a short question tells that they still do; None without scopes."""
 
 
 _thread = _Thread()
 
-# While torch.compile traces a `with cached():`, the values of that trace. Outside of a trace it is always None.
-_traced: dict[tuple[Any, ...], tuple[Tensor, list[Any]]] | None = None
+
+def enter(scope: Scope) -> None:
+    _drop_ended()
+    _be_in(sorted([*_thread.scopes, scope], key=lambda scope: not scope.frozen))
 
 
-@contextmanager
-def cached() -> Iterator[None]:
-    """Within this context each parametrized tensor is computed once, however often it is read.
-
-    Leaving it (the outermost one, where they are nested) forgets every value. Reads in the same context give the same
-    tensor, and gradients through all of them add up. Worth it wherever one forward pass reads a tensor more than
-    once: the kernel of a recurrent cell, a weight that two layers share.
-
-    The cache belongs to the thread that entered the context and to the module that is read. A value is computed anew
-    when anything that it depends on changed: an original or another tensor or the mode of a parametrization, the
-    gradient mode, inference mode, autocast; and within a transform, a trace or a checkpointed region that was entered
-    inside the context. What leaves no trace cannot be seen: a write through ``tensor.data`` or a NumPy view, and a
-    change of something that a parametrization uses but does not hold as a module does (a plain Python attribute, a
-    tensor of another module).
-
-    Under ``torch.compile`` the context works inside of compiled code (where an in-place write to an original, other
-    than by assignment to the parametrized tensor, is not seen until the context is left); compiled code that is called
-    within a context entered outside computes its own value at each call.
-
-    Mirrors ``torch.nn.utils.parametrize.cached``.
-
-    >>> from torch import nn
-    >>> from paraform import Skew, register_parametrization
-    >>> cell = register_parametrization(nn.RNNCell(4, 4), "weight_hh", Skew())
-    >>> with cached():
-    ...     cell.weight_hh is cell.weight_hh  # computed once
-    True
-    >>> cell.weight_hh is cell.weight_hh  # forgotten
-    False
-    """
-    if torch.compiler.is_dynamo_compiling():
-        global _traced  # noqa: PLW0603 (torch.compile traces a global; it cannot see into a threading.local)
-        outer = _traced
-        _traced = {} if outer is None else outer
-        try:
-            yield
-        finally:
-            _traced = outer
-        return
-
-    scopes, replay = _thread.scopes, _replay()
-    scope = scopes[-1] if scopes and scopes[-1].replay == replay else _Scope(replay)
-    scopes.append(scope)
-    # A fused optimizer step changes a parameter without changing its version.
-    hook = register_optimizer_step_post_hook(scope.forget)
-    try:
-        yield
-    finally:
-        hook.remove()
-        # Not pop(): contexts held by generators may be left in any order.
-        del scopes[len(scopes) - 1 - scopes[::-1].index(scope)]
-        if scope not in scopes:
-            scope.forget()
+def leave(scope: Scope) -> None:
+    """In any order: contexts may be held by generators."""
+    _be_in([other for other in _thread.scopes if other is not scope])
 
 
-def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> Tensor:
-    """The value of ``chain``, from the cache where there is one and it is current.
+def _be_in(scopes: list[Scope]) -> None:
+    _thread.scopes = scopes
+    _thread.recent = {} if scopes else None
+
+
+def innermost(model: Module) -> Scope | None:
+    """The scope of the forward pass of ``model`` that was entered last and not left."""
+    scopes = [scope for scope in _thread.scopes if scope.call is not None and scope.model is model]
+    return scopes[-1] if scopes else None
+
+
+def recall(chain: ParametrizationList) -> Record | None:
+    """The record that last answered for ``chain``, if it still does: what a cached read costs."""
+    recent = _thread.recent
+    if recent is None:
+        return None
+    record = recent.get(chain)
+    if (
+        record is not None
+        and record.grad is is_grad_enabled()
+        # Without gradients nothing is saved for a backward pass, so no replay can miss anything.
+        and (not record.grad or (_top_saved_tensors_default_hooks(False) is None and _current_graph_task_id() == -1))
+        and record.holds()
+    ):
+        return record
+    return None
+
+
+def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[Tensor, Record | None]:
+    """The value of ``chain``, from a scope where one has it; and its record, if it is kept.
 
     ``evaluate`` computes it in another way than by calling the chain. Such a value serves only those who ask for it in
     that way, and they are served with the chain's own where there is one.
     """
-    if torch.compiler.is_dynamo_compiling():
-        return chain() if _traced is None else _read_traced(chain, _traced)
-    scopes = _thread.scopes
-    if scopes:
-        return scopes[-1].read(chain, evaluate)
-    return chain() if evaluate is None else evaluate(chain)
+    if _thread.recent is not None:
+        _drop_ended()
+        modes, replay = _modes(), _replay()
+        for scope in _thread.scopes:
+            if scope.replay == replay and scope.covers(chain) and not (scope.frozen and _wants_graph(chain, modes)):
+                value, record = scope.read(chain, evaluate, modes)
+                plain = replay == _PLAIN and modes[2:] == (None, None)
+                if record is not None and plain and evaluate is None and _thread.recent is not None:
+                    _thread.recent[chain] = record
+                return value, record
+    return chain() if evaluate is None else evaluate(chain), None
 
 
-def handles() -> dict[int, Any] | None:
-    """Where to keep what was handed out for a value, by its id, so that two reads in one context give one object."""
-    scopes = _thread.scopes
-    return scopes[-1].handles if scopes else None
+def _wants_graph(chain: ParametrizationList, modes: tuple[Any, ...]) -> bool:
+    """Whether a frozen chain needs its graph: for a trace, or for what ``functional_call`` gave it to differentiate."""
+    given = any(raw.requires_grad and not isinstance(raw, Parameter) for raw in chain.originals())
+    return given or modes[-1] is not None
 
 
 def forget(chain: ParametrizationList) -> None:
     """Drop what a trace remembers of ``chain``, which has been written to. (Outside of a trace, versions tell.)"""
-    if torch.compiler.is_dynamo_compiling() and _traced is not None:
-        for key in [key for key in _traced if key[0] is chain]:
-            del _traced[key]
+    if is_dynamo_compiling():
+        traced.forget(chain)
 
 
-def _read_traced(chain: ParametrizationList, traced: dict[tuple[Any, ...], tuple[Tensor, list[Any]]]) -> Tensor:
-    device = chain.originals()[0].device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    key = (chain, torch.is_grad_enabled(), autocast)  # torch.compile refuses to trace a question for inference mode
-    parts = _parts(chain)
-    entry = traced.get(key)
-    if entry is None or not _same(parts, entry[1]):
-        entry = (chain(), parts)
-        traced[key] = entry
-    return entry[0]
-
-
-def _same(parts: list[Any], before: list[Any]) -> bool:
-    return len(parts) == len(before) and all(new is old for new, old in zip(parts, before, strict=True))
-
-
-def _parts(module: Module) -> list[Any]:
-    """Every module below, its mode and its tensors; not by ``modules()``: torch.compile refuses it after a write."""
-    parts = [
-        module,
-        module.training,
-        *getattr(module, "_off", ()),
-        *module._parameters.values(),
-        *module._buffers.values(),
+def check_evaluating(module: Module) -> None:
+    """Raise a RuntimeError if a chain of ``module`` (which may be one) is in training mode."""
+    training = [
+        name.replace("parametrizations.", "") or "this tensor"
+        for name, chain in module.named_modules()
+        if isinstance(chain, ParametrizationList) and any(step.training for step in chain.modules())
     ]
-    for child in module._modules.values():
-        parts += [] if child is None else _parts(child)
-    return parts
+    if training:
+        names = ", ".join(training[:3]) + (", ..." if len(training) > 3 else "")
+        raise RuntimeError(
+            f"frozen() is for evaluation: a value that is kept has no gradient. In training mode: {names}. "
+            "Call eval() on the model first, or use cached()."
+        )
+
+
+def _drop_ended() -> None:
+    """Drop the scopes of forward passes that are over, although nobody said so (as after a KeyboardInterrupt)."""
+    calls = {scope.call for scope in _thread.scopes if scope.call is not None}
+    frame: FrameType | None = sys._getframe()
+    while calls and frame is not None:
+        calls.discard(id(frame))
+        frame = frame.f_back
+    if calls:
+        _be_in([scope for scope in _thread.scopes if scope.call not in calls])
 
 
 def _modes() -> tuple[Any, ...]:
@@ -219,55 +211,17 @@ def _replay() -> tuple[Any, ...]:
     A value computed inside belongs to the inside, and one computed outside must not be used there, because a replay
     has to compute exactly what the first run computed.
     """
-    if torch.compiler.is_dynamo_compiling():
+    if is_dynamo_compiling():
         return (object(),)  # of a function that torch.compile broke up: equal to nothing, so nothing is shared with it
     interpreter = torch._C._functorch.peek_interpreter_stack()
     return (
-        torch._C._autograd._top_saved_tensors_default_hooks(False),
-        torch._C._current_graph_task_id(),
+        _top_saved_tensors_default_hooks(False),
+        _current_graph_task_id(),
         interpreter.level() if interpreter is not None else 0,
         forward_ad._current_level,
         torch._C._get_tracing_state(),
     )
 
 
-def _record(chain: ParametrizationList, value: Tensor) -> _Entry | None:
-    """What ``value`` was computed from, or None where a later change of it could not be noticed."""
-    modules = list(chain.modules())
-    children = [(module._modules, name, child, None) for module in modules for name, child in module._modules.items()]
-    tensors = [
-        (holder, name, tensor)
-        for module in modules
-        for holder in (module._parameters, module._buffers)
-        for name, tensor in holder.items()
-        if tensor is not None
-    ]
-    if any(tensor.is_inference() for _, _, tensor in tensors):
-        return None  # inference tensors do not count their versions
-    return _Entry(
-        value,
-        _version(value),
-        tuple((module, module.training, len(module._modules)) for module in modules),
-        (
-            (vars(chain), "_off", vars(chain).get("_off"), None),
-            *children,
-            *((holder, name, tensor, _state(tensor)) for holder, name, tensor in tensors),
-        ),
-        tuple(chain._modules),
-    )
-
-
-def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """What shows that a tensor object holds something else than before.
-
-    ``Module.to()`` and ``parameter.data = ...`` keep both the object and its version, and give it other memory.
-    """
-    try:
-        address = tensor.data_ptr()
-    except RuntimeError:
-        address = None  # a fake tensor, or one of a transform, has no memory
-    return tensor._version, address, tensor.dtype, tensor.requires_grad
-
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+_PLAIN = (None, -1, 0, -1, None)
+"""What :func:`_replay` answers where there is nothing of that kind."""

@@ -14,7 +14,7 @@ from .errors import title
 from .rollback import restored_on_failure
 from .steps import as_tensors, compose, inverse_if_any, invert
 from .switching import original_names
-from .tensors import UNSAFE, check_same, copy_like, distance, hold, numbers_of, write
+from .tensors import UNSAFE, check_same, copy_like, distance, hold, kin_of, numbers_of, write
 
 
 class ParametrizationList(EditableSteps):
@@ -46,6 +46,12 @@ class ParametrizationList(EditableSteps):
     )
     >>> layer.parametrizations.weight.original.shape
     torch.Size([3, 3])
+
+    What the value looks like is known without computing it:
+
+    >>> chain = layer.parametrizations.weight
+    >>> chain.shape, chain.dtype, chain.device
+    (torch.Size([3, 3]), torch.float32, device(type='cpu'))
     """
 
     original: Tensor
@@ -70,6 +76,7 @@ class ParametrizationList(EditableSteps):
                 value = self._compose(raws)
                 check_same("the parametrization", value, original, ("dtype", "shape"), hint=UNSAFE)
                 self.shape = value.shape
+                self._kin = kin_of(value, raws)
                 self.moved = distance(value, original)
             # Everything that can be refused has been: only now is anything written.
             if self.is_tensor:

@@ -14,7 +14,7 @@ from .function import as_parametrization, check_unlearned, name_of
 from .rollback import restored_on_failure
 from .steps import as_tensors, compose, inverse_if_any
 from .switching import SwitchableSteps, original_names
-from .tensors import UNSAFE, check_same, copy_like, distance, hold, write
+from .tensors import UNSAFE, check_same, copy_like, distance, hold, kin_of, write
 
 
 class EditableSteps(SwitchableSteps):
@@ -149,12 +149,12 @@ class EditableSteps(SwitchableSteps):
                     f"The {len(raws)} originals are taken by this step, and the others take one tensor. "
                     "Leave out leave_parametrized=False."
                 )
-            moved = None
+            moved = kin = None
             if not (self.unsafe or unsafe):
                 value = compose(_on(steps, steps, off), raws)[0]
                 hint = UNSAFE if new is not None else " Leave out leave_parametrized=False to keep the value."
                 check_same("the chain after it", value, before, ("dtype", "shape"), hint=hint)
-                moved = distance(value, before)
+                moved, kin = distance(value, before), kin_of(value, raws)
             # Everything that can be refused has been: only now is anything written.
             if raw is not None:
                 self._hold(isinstance(raw, Tensor), raws)
@@ -162,7 +162,8 @@ class EditableSteps(SwitchableSteps):
         self._modules.update(steps)
         self._set_off(off)
         self.unsafe |= unsafe
-        self.moved = moved
+        self.moved, self._kin = moved, kin
+        self.shape = None if unsafe else self.shape
 
     def _raw(
         self, start: int, new: Module | None, until: tuple[Tensor, ...], head: list[tuple[int, Module]], unsafe: bool

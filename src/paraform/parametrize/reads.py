@@ -7,9 +7,10 @@ from types import FrameType
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Module, Parameter
 
-from . import cache
+from . import cache, traced
 from .chain import ParametrizationList
 from .errors import title
 from .switching import originals_of
@@ -19,19 +20,23 @@ from .writes import handle
 
 def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
     """The value of ``chain``, which is what the tensor ``name`` of ``module`` is."""
-    if torch.compiler.is_dynamo_compiling():  # compiled code is a forward pass, or as good as one
-        return cache.read(chain)
-    looks = chain.training and _has_state(chain) and not in_forward()
-    value = cache.read(chain, look if looks else None)
-    if type(value) is not Tensor or in_forward() or _is_transformed():
-        return value
-    handles = cache.handles()
-    if handles is None:
-        return handle(module, name, value, originals_of(chain))
-    known = handles.get(id(value))
-    if known is None or known[0] is not value:
-        known = handles[id(value)] = (value, handle(module, name, value, originals_of(chain)))
-    return known[1]
+    if is_dynamo_compiling():  # compiled code is a forward pass, or as good as one
+        return traced.read(chain)
+    record = cache.recall(chain)
+    if record is not None:
+        value = record.value
+        if type(value) is not Tensor or in_forward():
+            return value
+    else:
+        looks = chain.training and _has_state(chain) and not in_forward()
+        value, record = cache.read(chain, look if looks else None)
+        if type(value) is not Tensor or in_forward() or _is_transformed():
+            return value
+        if record is None:
+            return handle(module, name, value, originals_of(chain))
+    if record.handle is None:
+        record.handle = handle(module, name, value, originals_of(chain))
+    return record.handle
 
 
 def in_forward() -> bool:

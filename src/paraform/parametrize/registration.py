@@ -267,6 +267,7 @@ def _append(module: Module, name: str, parametrization: Module, unsafe: bool) ->
         adopt(module)
     chain.append(parametrization)
     chain.unsafe |= unsafe
+    chain.shape = None if unsafe else chain.shape
     chain.moved = moved
 
 

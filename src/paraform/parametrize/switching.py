@@ -22,11 +22,23 @@ class SwitchableSteps(Steps):
     is_tensor: bool
     ntensors: int
     shape: torch.Size | None = None
-    """The shape of the value, or None where it is not known (``unsafe``)."""
+    """The shape of the value, or None where it is not known (``unsafe``). Asking for it computes nothing."""
+    _kin: int | None = None
+    """Which of the originals had the dtype and the device of the value at registration, so that it tells them now."""
 
     def originals(self) -> tuple[Tensor, ...]:
         """The raw tensors, in the order in which the first parametrization takes them."""
         return originals_of(self)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of the value (outside of autocast), or None where it is not known. Computes nothing."""
+        return None if self._kin is None or self.unsafe else self.originals()[self._kin].dtype
+
+    @property
+    def device(self) -> torch.device | None:
+        """The device of the value, or None where it is not known (as ``dtype``). Computes nothing."""
+        return None if self._kin is None or self.unsafe else self.originals()[self._kin].device
 
     def switch_off(self, *steps: int | Module) -> None:
         """Let the value be computed without these steps, until :meth:`switch_on`.

@@ -94,3 +94,9 @@ def copy_like(originals: Iterable[Tensor], tensor: Tensor) -> Tensor:
         if any(isinstance(original, Parameter) for original in originals):
             return Parameter(copy, wants_gradient)
         return copy.requires_grad_(wants_gradient)
+
+
+def kin_of(value: Tensor, raws: Iterable[Tensor]) -> int | None:
+    """Which of the raw tensors has the dtype and the device of the value."""
+    alike = [(raw.dtype, raw.device) == (value.dtype, value.device) for raw in raws]
+    return alike.index(True) if any(alike) else None

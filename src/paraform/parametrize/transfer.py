@@ -102,7 +102,7 @@ def _shared_chain(source: ParametrizationList, steps: list[tuple[str, Module, bo
         off += [new_key] if is_off else []
     chain._set_off(off)
     chain.unsafe, chain.is_tensor, chain.ntensors = source.unsafe, source.is_tensor, source.ntensors
-    chain.shape = getattr(source, "shape", None)
+    chain.shape, chain._kin = getattr(source, "shape", None), getattr(source, "_kin", None)
     chain._parameters.update(source._parameters)
     chain._buffers.update(source._buffers)
     chain._non_persistent_buffers_set.update(source._non_persistent_buffers_set)

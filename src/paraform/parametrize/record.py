@@ -1,0 +1,161 @@
+"""What a value was computed from, and whether all of it is still so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import Module
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from .chain import ParametrizationList
+
+# Another object after each step of any optimizer: a fused step changes a parameter without counting a version.
+# For all threads, for a model may be read in one and trained in another.
+_steps = object()
+
+
+def _count_step(*_: object) -> None:
+    global _steps  # noqa: PLW0603
+    _steps = object()
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+class Record:
+    """A value and everything that it was computed from. Whoever keeps it asks :meth:`holds` before each use.
+
+    Args:
+        chain: what computed the value.
+        value: the value.
+        begun: what :func:`begin` said before the value was computed.
+        real: there is no trace or transform whose tensors these could be.
+
+    Raises:
+        UntraceableError: a later change could not be noticed, or there was one meanwhile (of another thread).
+    """
+
+    __slots__ = (
+        *("value", "handle", "grad"),
+        *("_chain", "_check", "_memory", "_modules", "_order", "_steps", "_tensors", "_unique", "_version"),
+    )
+
+    def __init__(self, chain: ParametrizationList, value: Tensor, begun: Begun, real: bool) -> None:
+        if not isinstance(value, Tensor):
+            raise UntraceableError("only tensors count what is written to them")
+        modules = list(chain.modules())
+        slots = [slot for module in modules for slot in _tensor_slots(module)]
+        unique = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
+        tensors = list(unique.values())
+        if any(tensor.is_inference() or tensor.is_nested for tensor in tensors):
+            raise UntraceableError("inference tensors do not count what is written to them, nested ones have no shape")
+        if begin(chain) != begun:
+            raise UntraceableError("an original was written to while the value was computed")
+        self.value = value
+        self.handle: Tensor | None = None
+        """What was handed out for the value outside of a forward pass, if it was."""
+        self.grad = torch.is_grad_enabled()
+        self._steps = begun[0]
+        # A value that is an original is watched as such; an inference tensor cannot be.
+        watched = id(value) in unique or value.is_inference()
+        self._version = None if watched else value._version
+        absent = [(holder, name, None, None, None) for holder, name, tensor in slots if tensor is None]
+        self._modules = (*(slot for module in modules for slot in _module_slots(module)), *absent)
+        self._chain, self._order = chain._modules, tuple(chain._modules)
+        self._tensors = tuple(
+            (holder, name, tensor, tensor._version, _address(tensor))
+            for holder, name, tensor in slots
+            if tensor is not None
+        )
+        # Memory that is kept is not given to another tensor, so that the same address means the same memory.
+        self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in self._tensors if address is not None]
+        # Everything else about the tensors, and the state of the thread that decides how operators treat them.
+        self._unique = tuple(tensors)
+        self._check = TensorGuards(
+            *tensors,
+            dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
+            dynamic_dims_strides=[_strides(tensor, real) for tensor in tensors],  # type: ignore[misc]
+        ).check
+
+    def holds(self) -> bool:
+        """Whether the value would be the same if it were computed now, under the modes of then.
+
+        This is what a cached read costs: two loops without a call of ours.
+        """
+        if self._steps is not _steps or tuple(self._chain) != self._order:
+            return False
+        for state, switch, switched, children, before in self._modules:
+            if state.get(switch) is not switched or children != before:
+                return False
+        for holder, name, tensor, version, address in self._tensors:
+            if (
+                holder.get(name) is not tensor
+                or tensor._version != version
+                or (address is not None and tensor.data_ptr() != address)
+            ):
+                return False
+        value = self.value
+        return (self._version is None or value._version == self._version) and self._check(*self._unique)
+
+
+Begun = tuple[object, list[int]]
+
+
+def begin(chain: ParametrizationList) -> Begun:
+    """What must not change while a value is computed. (A parametrization may write to its own tensors, though.)"""
+    raws = (*chain._parameters.values(), *chain._buffers.values())
+    return _steps, [0 if raw is None or raw.is_inference() else raw._version for raw in raws]
+
+
+class UntraceableError(Exception):
+    """A value that depends on something whose changes leave no trace."""
+
+
+def _module_slots(module: Module) -> list[tuple[Any, ...]]:
+    """A module's mode (of a chain, what is switched off): where it stands, and itself; its children, now and then."""
+    state = vars(module)
+    switch = "_off" if isinstance(module, ParametrizationList) else "training"
+    children = module._modules
+    slots: list[tuple[Any, ...]] = [(state, switch, state.get(switch), children, dict(children))]
+    # Dictionaries are compared by identity, unless what they hold has an equality of its own.
+    odd = [(name, child) for name, child in children.items() if type(child).__eq__ is not object.__eq__]
+    return slots + [(children, name, child, None, None) for name, child in odd]
+
+
+def _tensor_slots(module: Module) -> list[tuple[dict[str, Any], str, Tensor | None]]:
+    """The parameters and buffers of a module, and what they are made of: where each stands, and itself."""
+    holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+    slots = [(holder, name, tensor) for holder in holders for name, tensor in holder.items()]
+    for _, _, tensor in slots:  # which grows
+        if is_traceable_wrapper_subclass(tensor):  # a DTensor, say, whose local tensor may be written to
+            parts = {name: getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]}
+            slots += [(parts, name, part) for name, part in parts.items() if isinstance(part, Tensor)]
+    return slots
+
+
+def _address(tensor: Tensor) -> int | None:
+    """Where a tensor's entries are, which ``Module.to()`` and ``tensor.data = ...`` change and no version tells.
+
+    A fake tensor, or one of a transform, has no memory.
+    """
+    if isinstance(tensor, FakeTensor):
+        return None
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return None
+
+
+def _dims(dims: Sequence[int], real: bool) -> list[Any]:
+    """Dimensions to watch. Those of a trace are symbols, and comparing them would pin them down."""
+    return [*dims] if real else [None] * len(dims)
+
+
+def _strides(tensor: Tensor, real: bool) -> list[Any]:
+    return _dims(tensor.stride(), real) if tensor.layout == torch.strided else [None] * tensor.dim()
