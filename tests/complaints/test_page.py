@@ -47,3 +47,8 @@ def test_threads_are_linked_where_their_project_is_known() -> None:
 def test_every_row_that_is_told_about_has_a_title() -> None:
     assert list(TITLES) == list(range(1, 42))
     assert {each.row for each in (*scenarios(), *UNMET)} <= TITLES.keys()
+
+
+def test_every_row_is_a_scenario_or_is_named_as_not_met() -> None:
+    told = {each.row for each in (*scenarios(), *UNMET)}
+    assert [row for row in TITLES if row not in told] == []

@@ -128,7 +128,7 @@ def test_an_exception_half_way_ends_it(error: type[BaseException]) -> None:
     model(x)
     assert model.counter.calls == 3
     assert reads_afresh(model)
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
 
 
 def test_an_interrupted_forward_pass_keeps_no_value_once_another_model_is_read() -> None:
@@ -137,7 +137,7 @@ def test_an_interrupted_forward_pass_keeps_no_value_once_another_model_is_read()
     with pytest.raises(KeyboardInterrupt):
         model(x, KeyboardInterrupt())
     _ = other.layer.weight
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
     assert reads_afresh(model)
 
 
@@ -163,7 +163,7 @@ def test_a_handle_removed_half_way_leaves_nothing_behind() -> None:
     outer(x)
     outer(x)
     assert reads_afresh(model)
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
 
 
 def test_a_forward_pass_that_is_a_generator_computes_at_each_read() -> None:
@@ -177,7 +177,7 @@ def test_a_forward_pass_that_is_a_generator_computes_at_each_read() -> None:
     stream = model(x)
     next(stream), next(stream)
     assert model.counter.calls == 2
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
 
 
 def test_it_goes_into_copies_and_pickles() -> None:
@@ -233,7 +233,7 @@ def test_checkpointing_gives_the_same_gradients_and_ends(use_reentrant: bool, ou
     parametrize.cache_each_forward(model if outer else inner)
     model(x).square().sum().backward()
     torch.testing.assert_close([tensor.grad for tensor in inputs], expected)
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
 
 
 def test_the_values_of_a_forward_pass_are_not_kept_alive() -> None:
@@ -254,7 +254,7 @@ def test_compiled_code_gives_the_same_in_one_graph() -> None:
     parametrize.cache_each_forward(model)
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x), expected)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
-    assert not cache._thread.scopes
+    assert not cache.thread.scopes
 
 
 @pytest.mark.parametrize("wrong", [3, nn.Linear, None, "weight"])

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
 from torch._C import _current_graph_task_id
 from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd import forward_ad
@@ -83,7 +83,7 @@ class Scope:
         return value.detach() if isinstance(value, Tensor) else value  # it may be an original
 
 
-class _Thread(threading.local):
+class Thread(threading.local):
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
         """The scopes that this thread is in: frozen ones first, then outermost first."""
@@ -91,45 +91,28 @@ class _Thread(threading.local):
         """The records that last answered, as far as a short question tells that they still do; None without scopes."""
 
 
-_thread = _Thread()
+thread = Thread()
 
 
 def enter(scope: Scope) -> None:
     _drop_ended()
-    _be_in(sorted([*_thread.scopes, scope], key=lambda scope: not scope.frozen))
+    _be_in(sorted([*thread.scopes, scope], key=lambda scope: not scope.frozen))
 
 
 def leave(scope: Scope) -> None:
     """In any order: contexts may be held by generators."""
-    _be_in([other for other in _thread.scopes if other is not scope])
+    _be_in([other for other in thread.scopes if other is not scope])
 
 
 def _be_in(scopes: list[Scope]) -> None:
-    _thread.scopes = scopes
-    _thread.recent = {} if scopes else None
+    thread.scopes = scopes
+    thread.recent = {} if scopes else None
 
 
 def innermost(model: Module) -> Scope | None:
     """The scope of the forward pass of ``model`` that was entered last and not left."""
-    scopes = [scope for scope in _thread.scopes if scope.call is not None and scope.model is model]
+    scopes = [scope for scope in thread.scopes if scope.call is not None and scope.model is model]
     return scopes[-1] if scopes else None
-
-
-def recall(chain: ParametrizationList) -> Record | None:
-    """The record that last answered for ``chain``, if it still does: what a cached read costs."""
-    recent = _thread.recent
-    if recent is None:
-        return None
-    record = recent.get(chain)
-    if (
-        record is not None
-        and record.grad is is_grad_enabled()
-        # Without gradients nothing is saved for a backward pass, so no replay can miss anything.
-        and (not record.grad or (_top_saved_tensors_default_hooks(False) is None and _current_graph_task_id() == -1))
-        and record.holds()
-    ):
-        return record
-    return None
 
 
 def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[Tensor, Record | None]:
@@ -138,15 +121,15 @@ def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[
     ``evaluate`` computes it in another way than by calling the chain. Such a value serves only those who ask for it in
     that way, and they are served with the chain's own where there is one.
     """
-    if _thread.recent is not None:
+    if thread.recent is not None:
         _drop_ended()
         modes, replay = _modes(), _replay()
-        for scope in _thread.scopes:
+        for scope in thread.scopes:
             if scope.replay == replay and scope.covers(chain) and not (scope.frozen and _wants_graph(chain, modes)):
                 value, record = scope.read(chain, evaluate, modes)
                 plain = replay == _PLAIN and modes[2:] == (None, None)
-                if record is not None and plain and evaluate is None and _thread.recent is not None:
-                    _thread.recent[chain] = record
+                if record is not None and plain and evaluate is None and thread.recent is not None:
+                    thread.recent[chain] = record
                 return value, record
     return chain() if evaluate is None else evaluate(chain), None
 
@@ -180,13 +163,13 @@ def check_evaluating(module: Module) -> None:
 
 def _drop_ended() -> None:
     """Drop the scopes of forward passes that are over, although nobody said so (as after a KeyboardInterrupt)."""
-    calls = {scope.call for scope in _thread.scopes if scope.call is not None}
+    calls = {scope.call for scope in thread.scopes if scope.call is not None}
     frame: FrameType | None = sys._getframe()
     while calls and frame is not None:
         calls.discard(id(frame))
         frame = frame.f_back
     if calls:
-        _be_in([scope for scope in _thread.scopes if scope.call not in calls])
+        _be_in([scope for scope in thread.scopes if scope.call not in calls])
 
 
 def _modes() -> tuple[Any, ...]:

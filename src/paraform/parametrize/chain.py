@@ -88,7 +88,7 @@ class ParametrizationList(EditableSteps):
 
     def forward(self) -> Tensor:
         """Compute the value from the originals."""
-        return self._compose((self.original,) if self.is_tensor else self.originals())
+        return self._compose(self.originals())
 
     @torch.no_grad()
     def right_inverse(self, value: Tensor) -> None:

@@ -124,7 +124,9 @@ def _plain_attribute(module: Module, name: str) -> Any:
 
 def _tensor_property(name: str) -> property:
     def read(self: Module) -> Any:
-        chain = chain_of(self, name)
+        # As chain_of() does, whose call would be a part of what a cached read costs.
+        parametrizations = self._modules.get("parametrizations")
+        chain: Any = None if parametrizations is None else parametrizations._modules.get(name)
         if chain is None:
             return _plain_attribute(self, name)
         stand_in = self._buffers.get(name)

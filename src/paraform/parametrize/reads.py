@@ -6,11 +6,14 @@ import sys
 from types import FrameType
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
+from torch._C import _current_graph_task_id
+from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Module, Parameter
 
 from . import cache, traced
+from .cache import thread
 from .chain import ParametrizationList
 from .errors import title
 from .switching import originals_of
@@ -22,18 +25,28 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
     """The value of ``chain``, which is what the tensor ``name`` of ``module`` is."""
     if is_dynamo_compiling():  # compiled code is a forward pass, or as good as one
         return traced.read(chain)
-    record = cache.recall(chain)
-    if record is not None:
+    recent = thread.recent
+    record = None if recent is None else recent.get(chain)
+    if (
+        record is not None
+        and record.grad is is_grad_enabled()
+        # Without gradients nothing is saved for a backward pass, so no replay can miss anything.
+        and (not record.grad or (_top_saved_tensors_default_hooks(False) is None and _current_graph_task_id() == -1))
+        and record.holds()
+    ):
+        # The caller's caller first, which it is most often, and whose frame is sooner at hand than a search begun.
+        if not record.is_plain or sys._getframe(2).f_code.co_name == "forward" or in_forward():
+            return record.value
+        if record.handle is not None:
+            return record.handle
         value = record.value
-        if type(value) is not Tensor or in_forward():
-            return value
     else:
         looks = chain.training and _has_state(chain) and not in_forward()
         value, record = cache.read(chain, look if looks else None)
         if type(value) is not Tensor or in_forward() or _is_transformed():
             return value
-        if record is None:
-            return handle(module, name, value, originals_of(chain))
+    if record is None:
+        return handle(module, name, value, originals_of(chain))
     if record.handle is None:
         record.handle = handle(module, name, value, originals_of(chain))
     return record.handle
@@ -41,7 +54,7 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
 
 def in_forward() -> bool:
     """Whether this thread is inside the forward pass of some module: its ``forward``, or the hooks around it."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
         if code.co_name == "forward" or code is _CALL:

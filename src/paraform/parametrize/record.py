@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,10 +41,10 @@ class Record:
         UntraceableError: a later change could not be noticed, or there was one meanwhile (of another thread).
     """
 
-    __slots__ = (
-        *("value", "handle", "grad"),
-        *("_chain", "_check", "_memory", "_modules", "_order", "_steps", "_tensors", "_unique", "_version"),
-    )
+    __slots__ = ("_memory", "grad", "handle", "holds", "is_plain", "value")
+
+    holds: Callable[[], bool]
+    """Whether the value would be the same if it were computed now, under the modes of then."""
 
     def __init__(self, chain: ParametrizationList, value: Tensor, begun: Begun, real: bool) -> None:
         if not isinstance(value, Tensor):
@@ -58,50 +58,65 @@ class Record:
         if begin(chain) != begun:
             raise UntraceableError("an original was written to while the value was computed")
         self.value = value
+        self.is_plain = type(value) is Tensor
         self.handle: Tensor | None = None
         """What was handed out for the value outside of a forward pass, if it was."""
         self.grad = torch.is_grad_enabled()
-        self._steps = begun[0]
-        # A value that is an original is watched as such; an inference tensor cannot be.
-        watched = id(value) in unique or value.is_inference()
-        self._version = None if watched else value._version
         absent = [(holder, name, None, None, None) for holder, name, tensor in slots if tensor is None]
-        self._modules = (*(slot for module in modules for slot in _module_slots(module)), *absent)
-        self._chain, self._order = chain._modules, tuple(chain._modules)
-        self._tensors = tuple(
-            (holder, name, tensor, tensor._version, _address(tensor))
-            for holder, name, tensor in slots
-            if tensor is not None
-        )
-        # Memory that is kept is not given to another tensor, so that the same address means the same memory.
-        self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in self._tensors if address is not None]
-        # Everything else about the tensors, and the state of the thread that decides how operators treat them.
-        self._unique = tuple(tensors)
-        self._check = TensorGuards(
+        present = [(holder, name, tensor) for holder, name, tensor in slots if tensor is not None]
+        # Everything but its memory about each tensor, and the state of the thread that decides how operators treat it.
+        guards = TensorGuards(
             *tensors,
             dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
             dynamic_dims_strides=[_strides(tensor, real) for tensor in tensors],  # type: ignore[misc]
-        ).check
+        )
+        watched = tuple((holder, name, tensor, tensor._version, _address(tensor)) for holder, name, tensor in present)
+        # Memory that is kept is not given to another tensor, so that the same address means the same memory.
+        self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in watched if address is not None]
+        self.holds = _question(
+            begun[0],
+            chain._modules,
+            (*(slot for module in modules for slot in _module_slots(module)), *absent),
+            watched,
+            # A value that is an original is watched as such; an inference tensor cannot be.
+            None if id(value) in unique or value.is_inference() else value,
+            guards.check,
+            tuple(tensors),
+        )
 
-    def holds(self) -> bool:
-        """Whether the value would be the same if it were computed now, under the modes of then.
 
-        This is what a cached read costs: two loops without a call of ours.
-        """
-        if self._steps is not _steps or tuple(self._chain) != self._order:
+def _question(  # noqa: PLR0917 (in the order in which it asks)
+    steps: object,
+    chain: dict[str, Any],
+    modules: tuple[tuple[Any, ...], ...],
+    watched: tuple[tuple[Any, ...], ...],
+    value: Tensor | None,
+    check: Callable[..., bool],
+    tensors: tuple[Tensor, ...],
+) -> Callable[[], bool]:
+    """What :attr:`Record.holds` asks. It is most of what a cached read costs: loops without a call of ours.
+
+    (A closure, because its variables are sooner at hand than attributes.)
+    """
+    order = tuple(chain) if len(chain) > 1 else None
+    written = None if value is None else value._version
+
+    def holds() -> bool:
+        if steps is not _steps or (order is not None and tuple(chain) != order):
             return False
-        for state, switch, switched, children, before in self._modules:
+        for state, switch, switched, children, before in modules:
             if state.get(switch) is not switched or children != before:
                 return False
-        for holder, name, tensor, version, address in self._tensors:
+        for holder, name, tensor, version, address in watched:
             if (
                 holder.get(name) is not tensor
                 or tensor._version != version
                 or (address is not None and tensor.data_ptr() != address)
             ):
                 return False
-        value = self.value
-        return (self._version is None or value._version == self._version) and self._check(*self._unique)
+        return (value is None or value._version == written) and check(*tensors)
+
+    return holds
 
 
 Begun = tuple[object, list[int]]

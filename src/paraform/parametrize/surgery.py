@@ -153,6 +153,7 @@ def adopt(module: Module) -> None:
     become(module, parametrized_class(type_before_parametrizations(module), chains))
     for name, chain in chains.items():
         become(chain, ParametrizationList)
+        vars(chain).setdefault("_off", ())
         chain._off = chain._off  # on the chain itself, whose state torch.compile sees
         chain._where = where(module, name)
         module._buffers.setdefault(name, None)

@@ -107,6 +107,9 @@ class SwitchableSteps(Steps):
 
 def originals_of(chain: Any) -> tuple[Tensor, ...]:
     """The raw tensors of a chain, which may also be one of ``torch.nn.utils.parametrize``."""
+    if chain.is_tensor:  # each read asks this, and a dictionary answers sooner than an attribute
+        original = chain._parameters.get("original")
+        return (chain.original if original is None else original,)
     return tuple(getattr(chain, name) for name in original_names(chain.is_tensor, chain.ntensors))
 
 
