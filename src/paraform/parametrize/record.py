@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ def _count_step(*_: object) -> None:
     _steps = object()
 
 
-register_optimizer_step_post_hook(_count_step)
+@functools.cache
+def _listen() -> None:
+    register_optimizer_step_post_hook(_count_step)
 
 
 class Record:
@@ -124,6 +127,7 @@ Begun = tuple[object, list[int]]
 
 def begin(chain: ParametrizationList) -> Begun:
     """What must not change while a value is computed. (A parametrization may write to its own tensors, though.)"""
+    _listen()
     raws = (*chain._parameters.values(), *chain._buffers.values())
     return _steps, [0 if raw is None or raw.is_inference() else raw._version for raw in raws]
 
