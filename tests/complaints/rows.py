@@ -63,6 +63,13 @@ class Unmet:
 
 UNMET = [
     Unmet(
+        1,
+        "A write in place to a value that was read inside a forward pass, in compiled code or under a transform is "
+        "lost; so is one to a value that is a tensor subclass, such as a `DTensor`",
+        "There, reads are many and have to cost nothing extra, and a trace would see the difference.",
+        "assign: `layer.weight = value`; or write outside of the forward pass",
+    ),
+    Unmet(
         3,
         "`state_dict()` has torch's keys for a parametrized tensor, so a loader that compares keys by itself, and does "
         "not call `load_state_dict`, finds that they differ from plain ones",
@@ -76,13 +83,6 @@ UNMET = [
         "square, or where the map is `householder`",
         "The same keys mean something else there, and the state dict does not say which map it belongs to.",
         "load it into a layer of `paraform.parametrizations.orthogonal`, and that one's `plain_state_dict` into yours",
-    ),
-    Unmet(
-        13,
-        "`Orthogonal()` takes the kernel of a `Conv1d` for a batch of matrices",
-        "A constraint sees a tensor, not its layer, and both have three dimensions. (With four or five it refuses, and "
-        "`paraform.parametrizations.orthogonal`, which sees the layer, warns for every convolution.)",
-        "`Flatten(Orthogonal())`",
     ),
     Unmet(
         25,

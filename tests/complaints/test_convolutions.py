@@ -1,12 +1,13 @@
 """Row 13: orthogonal on a convolution constrains slices of the kernel, where its filters were meant."""
 
+import copy
 import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from paraform import Flatten, Orthogonal
+from paraform import Flatten, Orthogonal, SpectralNorm
 from tests.complaints.layers import is_orthonormal
 from tests.complaints.registry import PARAFORM, Engine, complaint, wrong
 
@@ -48,8 +49,15 @@ def test_geotorch_38_the_filters_of_a_convolution_can_be_made_orthogonal(engine:
         assert is_orthonormal(layer.weight.flatten(1)), "the filters are not orthogonal"
 
 
-def test_the_constraint_itself_refuses_a_kernel_until_it_is_told_what_is_meant() -> None:
-    layer = nn.Conv2d(2, 4, 3)
-    with pytest.raises(ValueError, match=r"Flatten\(Orthogonal\(\)\); if the slices are meant, Orthogonal\(slices=Tr"):
-        PARAFORM.parametrize.register_parametrization(layer, "weight", Orthogonal())
-    assert type(layer) is nn.Conv2d
+@pytest.mark.parametrize("constraint", [Orthogonal, SpectralNorm])
+@pytest.mark.parametrize("layer", [nn.Conv1d(2, 4, 3), nn.Conv2d(2, 4, 3), nn.ConvTranspose1d(2, 4, 3)], ids=str)
+def test_a_constraint_on_matrices_refuses_a_kernel_until_it_is_told_what_is_meant(
+    layer: nn.Module, constraint: type[nn.Module]
+) -> None:
+    layer, name = copy.deepcopy(layer), constraint.__name__
+    with pytest.raises(ValueError, match=rf"Flatten\({name}\(.*\)\); if the slices are meant, {name}\(slices=True"):
+        PARAFORM.parametrize.register_parametrization(layer, "weight", constraint())
+    assert not PARAFORM.parametrize.is_parametrized(layer)
+    PARAFORM.parametrize.register_parametrization(layer, "weight", constraint(slices=True))
+    assert constraint().residual(layer.weight.detach().flatten(0, -3)).max() < 1e-5
+    PARAFORM.parametrize.register_parametrization(nn.Linear(4, 4), "weight", constraint())

@@ -76,7 +76,7 @@ def masked(**options: bool) -> Masked:
 
 
 def bounded(**options: bool) -> SpectralNorm:
-    return SpectralNorm(0.8, **options)
+    return SpectralNorm(0.8, slices=True, **options)
 
 
 def cayley(**options: bool) -> Orthogonal:

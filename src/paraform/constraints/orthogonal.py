@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import maps
 from .base import Constraint
 from .buffers import Checked, is_of_a_transform
 from .rounding import tolerance
-from .shapes import batch_size, require_matrix, require_no_kernel
+from .shapes import batch_size, require_matrix, require_no_convolution, require_no_kernel
 
 _MAPS = {
     "matrix_exp": maps.matrix_exp_at,
@@ -25,8 +25,8 @@ class Orthogonal(Constraint):
     r"""Matrices with orthonormal columns, :math:`Q^\top Q = I`, or rows if wide; unitary for complex tensors.
 
     Shape: ``(n, k)``, ``(k, n)`` or a batch ``(b, n, k)`` to the same. More than three dimensions are refused: that is
-    mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (Write ``Flatten(Orthogonal())`` for the
-    kernel of ``Conv1d`` too, which cannot be told from a batch.) With ``n >= k`` the freedom is
+    mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (The engine tells that of ``Conv1d`` from
+    a batch by the layer.) With ``n >= k`` the freedom is
     ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``.
     Samples: the uniform (Haar) law.
 
@@ -166,6 +166,11 @@ class Orthogonal(Constraint):
             require_no_kernel(self, shape)
         if dtype.is_complex and self.map == "householder":
             raise ValueError(f"{self} expects real numbers, got {dtype}; use map='matrix_exp' or 'cayley'.")
+
+    def check_layer(self, layer: nn.Module, tensor_name: str) -> None:
+        """Refuse a convolution's kernel, which the engine asks before it registers."""
+        if not self.slices:
+            require_no_convolution(self, layer, tensor_name)
 
     def _raw(self, value: Tensor) -> Tensor:
         self._hold(value.detach().clone())

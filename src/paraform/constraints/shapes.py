@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
 
 def require_matrix(who: object, shape: Sequence[int]) -> None:
     """Raise a ValueError unless ``shape`` has two dimensions at least.
@@ -40,6 +43,21 @@ def require_no_kernel(who: object, shape: Sequence[int]) -> None:
             f"{who} expects a matrix or a batch of them, got shape {tuple(shape)}, of which it would constrain the "
             f"slices of shape {tuple(shape[-2:])} one by one. For a convolution's kernel as one matrix write "
             f"Flatten({who}); if the slices are meant, {type(who).__name__}(slices=True)."
+        )
+
+
+def require_no_convolution(who: object, layer: nn.Module, tensor_name: str) -> None:
+    """Raise a ValueError if the tensor is a convolution's kernel; that of ``Conv1d`` has the shape of a batch.
+
+    >>> require_no_convolution("Orthogonal()", nn.Conv1d(4, 8, 3), "weight")
+    Traceback (most recent call last):
+    ValueError: Orthogonal() would constrain the slices of shape (4, 3) of the kernel of Conv1d one by one. For the...
+    """
+    if isinstance(layer, _ConvNd) and tensor_name == "weight":
+        raise ValueError(
+            f"{who} would constrain the slices of shape {tuple(layer.weight.shape[-2:])} of the kernel of "
+            f"{type(layer).__name__} one by one. For the kernel as one matrix write Flatten({who}); if the slices are "
+            f"meant, {type(who).__name__}(slices=True)."
         )
 
 

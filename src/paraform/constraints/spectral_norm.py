@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import maps
 from .base import Constraint
 from .foreign import over_estimate
 from .rounding import relative_tolerance
-from .shapes import require_matrix
+from .shapes import require_matrix, require_no_convolution, require_no_kernel
 
 
 class SpectralNorm(Constraint):
     r"""Matrices of spectral norm at most ``bound``: :math:`W \, b / \max(\sigma, b)` with the largest singular value σ.
 
-    Shape: ``(*, m, n)`` to ``(*, m, n)``; of a tensor with more than two dimensions each of the last two's matrices is
-    bounded on its own. Freedom: all entries. Raw tensor: all entries are read.
+    Shape: ``(m, n)`` or a batch ``(b, m, n)`` to the same, each matrix bounded on its own. More than three dimensions
+    and convolutions are refused: see ``slices``. Freedom: all entries. Raw tensor: all entries are read.
     Samples: the uniform law on the set.
 
     σ is computed from the raw tensor alone at each read, in training and in evaluation mode alike. There is no state:
@@ -44,10 +44,13 @@ class SpectralNorm(Constraint):
     Args:
         bound: the largest singular value allowed, positive.
         exact: decompose matrices of every size.
+        slices: allow any number of dimensions in front of the last two. Of a kernel that bounds each ``kh x kw`` slice
+            on its own, which says little about the layer; ``Flatten(SpectralNorm())`` takes the kernel as one matrix.
         strict: see :class:`Constraint`.
 
     Raises:
-        ValueError: ``bound`` is not positive and finite, or the tensor has fewer than two dimensions.
+        ValueError: ``bound`` is not positive and finite, or the tensor has fewer than two dimensions, or more than
+            three, or is a convolution's kernel, without ``slices=True``.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -56,12 +59,13 @@ class SpectralNorm(Constraint):
     tensor(True)
     """
 
-    def __init__(self, bound: float = 1.0, *, exact: bool = False, strict: bool = False) -> None:
+    def __init__(self, bound: float = 1.0, *, exact: bool = False, slices: bool = False, strict: bool = False) -> None:
         if not 0 < bound < math.inf:
             raise ValueError(f"SpectralNorm expects a positive and finite bound, got {bound}; choose one above 0.")
         super().__init__(strict=strict)
         self.bound = bound
         self.exact = exact
+        self.slices = slices
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.scaled_to_bound(raw, self.bound, relative_tolerance(raw), self.exact)
@@ -97,8 +101,15 @@ class SpectralNorm(Constraint):
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * shape.numel()
 
+    def check_layer(self, layer: nn.Module, tensor_name: str) -> None:
+        """Refuse a convolution's kernel, which the engine asks before it registers."""
+        if not self.slices:
+            require_no_convolution(self, layer, tensor_name)
+
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_matrix(self, shape)
+        if not self.slices:
+            require_no_kernel(self, shape)
 
     def _contains(self, value: Tensor) -> Tensor:
         return maps.is_within(value, self.bound * (1 + relative_tolerance(value)))

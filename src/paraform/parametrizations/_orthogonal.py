@@ -25,7 +25,7 @@ class _Orthogonal(Orthogonal):
     def __init__(self, weight: Tensor, orthogonal_map: str, *, use_trivialization: bool = True) -> None:
         if orthogonal_map not in _MAPS:
             raise ValueError(f"Expected orthogonal_map to be one of {', '.join(_MAPS)}, got {orthogonal_map!r}.")
-        super().__init__(orthogonal_map)
+        super().__init__(orthogonal_map, slices=True)
         self.use_trivialization = use_trivialization
         self.shape = weight.shape
         if weight.is_complex() and orthogonal_map == "householder":

@@ -114,6 +114,8 @@ def register_parametrization(
     try:
         step = as_parametrization(parametrization)
         check_unlearned(step, f"'{tensor_name}' of {title(module)}")
+        if hasattr(step, "check_layer"):  # a parametrization may have a say in what it is put on
+            step.check_layer(module, tensor_name)  # type: ignore[operator]
         with restored_on_failure([step]), handed_over(optimizer, module, tensor_name):
             step.train(module.training)
             if is_parametrized(module, tensor_name):
