@@ -121,16 +121,15 @@ def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[
     ``evaluate`` computes it in another way than by calling the chain. Such a value serves only those who ask for it in
     that way, and they are served with the chain's own where there is one.
     """
-    if thread.recent is not None:
-        _drop_ended()
-        modes, replay = _modes(), _replay()
-        for scope in thread.scopes:
-            if scope.replay == replay and scope.covers(chain) and not (scope.frozen and _wants_graph(chain, modes)):
-                value, record = scope.read(chain, evaluate, modes)
-                plain = replay == _PLAIN and modes[2:] == (None, None)
-                if record is not None and plain and evaluate is None and thread.recent is not None:
-                    thread.recent[chain] = record
-                return value, record
+    _drop_ended()
+    modes, replay = _modes(), _replay()
+    for scope in thread.scopes:
+        if scope.replay == replay and scope.covers(chain) and not (scope.frozen and _wants_graph(chain, modes)):
+            value, record = scope.read(chain, evaluate, modes)
+            plain = replay == _PLAIN and modes[2:] == (None, None)
+            if record is not None and plain and evaluate is None and thread.recent is not None:
+                thread.recent[chain] = record
+            return value, record
     return chain() if evaluate is None else evaluate(chain), None
 
 

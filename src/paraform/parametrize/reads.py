@@ -42,7 +42,10 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
         value = record.value
     else:
         looks = chain.training and _has_state(chain) and not in_forward()
-        value, record = cache.read(chain, look if looks else None)
+        if recent is None:
+            value = look(chain) if looks else chain()
+        else:
+            value, record = cache.read(chain, look if looks else None)
         if type(value) is not Tensor or in_forward() or _is_transformed():
             return value
     if record is None:
