@@ -217,3 +217,14 @@ def test_threads_that_look_at_one_layer_leave_its_state_alone() -> None:
         thread.join()
     assert step.ticks is held
     assert torch.equal(held, before)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_registration_inside_is_refused_and_loses_nothing(name: str) -> None:
+    model = two()
+    layer, before = model[0], copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match=f"registered on '{name}' of"), parametrize.writable(model):
+        parametrize.register_parametrization(layer, name, Double())
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert model(torch.ones(1, 3)).requires_grad

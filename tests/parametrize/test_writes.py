@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from paraform import parametrize
 from tests.parametrize.cases import TRAINED, Double, Host, MatrixExp, Polar, Symmetric
@@ -74,6 +75,8 @@ WRITES = {
     "unbind": with_no_grad(lambda w: w.unbind()[2].fill_(9.0)),
     "torch._foreach_mul_": with_no_grad(lambda w: torch._foreach_mul_([w], 0.5)),
     "masked_fill_": with_no_grad(lambda w: w.masked_fill_(torch.eye(4, dtype=torch.bool), -1.0)),
+    "apply_": lambda w: w.detach().apply_(lambda entry: entry + 1),
+    "map_": lambda w: w.data.map_(torch.ones(4, 4), lambda _, entry: entry),
     "inference_mode": lambda w: torch.inference_mode()(lambda: w.fill_(4.0))(),
 }
 
@@ -299,6 +302,16 @@ def test_compiled_code_reads_a_value_that_it_is_given_and_may_not_write_to_it() 
         fill(layer.weight)
 
 
+# The first call of compiled code checks what its operators return, in a dispatch mode that sees the inputs.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("read", [lambda w: w, lambda w: w.detach(), lambda w: w.detach()[1:]])
+def test_code_compiled_by_aot_reads_a_value_that_it_is_given(read) -> None:  # type: ignore[no-untyped-def]
+    torch.compiler.reset()
+    value = read(doubled().weight)
+    gram = torch.compile(lambda w: w @ w.mT, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(gram(value), value @ value.mT)
+
+
 def test_transforms_see_a_plain_tensor() -> None:
     layer = doubled()
     seen = []
@@ -312,3 +325,39 @@ def test_transforms_see_a_plain_tensor() -> None:
     rows = torch.vmap(lambda w: w.sum())(layer.weight)
     torch.testing.assert_close(rows, layer.weight.sum(1))
     torch.testing.assert_close(torch.func.grad(lambda w: (w**2).sum())(layer.weight), 2 * layer.weight)
+
+
+def test_a_value_takes_no_other_memory() -> None:
+    layer = doubled()
+    before = raw(layer).detach().clone()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="Assign the value instead"):
+        layer.weight.set_(torch.ones(4, 4))
+    assert torch.equal(raw(layer), before)
+
+
+def test_a_single_entry_is_formatted_as_that_of_a_plain_weight() -> None:
+    layer = doubled()
+    for entry in (layer.weight[0, 0], layer.weight.detach()[0, 0], layer.weight.data[0, 0]):
+        assert f"{entry:.3f}" == f"{entry.item():.3f}"
+
+
+@pytest.mark.parametrize("read", [lambda w: w, lambda w: w.detach(), lambda w: w.data, lambda w: w.detach()[1:]])
+def test_a_value_is_shown_as_a_plain_tensor(read) -> None:  # type: ignore[no-untyped-def]
+    value = read(doubled().weight)
+    assert repr(value.detach()) == str(value.detach()) == repr(value.detach().clone())
+
+
+@pytest.mark.parametrize("read", [lambda w: w.detach(), lambda w: w.data, lambda w: w.detach()[1:]])
+def test_a_dispatch_mode_sees_plain_tensors(read) -> None:  # type: ignore[no-untyped-def]
+    value = read(doubled().weight)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert (value @ value.mT).shape == (len(value), len(value))
+
+
+@pytest.mark.parametrize("sparse", [Tensor.to_sparse, lambda w: w.detach().to_mkldnn()])
+def test_a_value_without_memory_of_its_own_is_read_plain(sparse) -> None:  # type: ignore[no-untyped-def]
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", sparse, unsafe=True)
+    assert type(layer.weight) is Tensor
+    with parametrize.cached():
+        assert torch.equal(layer.weight.to_dense(), raw(layer))
+        assert torch.equal(layer.weight.to_dense(), raw(layer))

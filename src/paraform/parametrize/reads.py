@@ -18,7 +18,7 @@ from .chain import ParametrizationList
 from .errors import title
 from .switching import originals_of
 from .twin import twin_of
-from .writes import handle
+from .writes import can_be_written, handle
 
 
 def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
@@ -46,7 +46,7 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
             value = look(chain) if looks else chain()
         else:
             value, record = cache.read(chain, look if looks else None)
-        if type(value) is not Tensor or in_forward() or _is_transformed():
+        if not can_be_written(value) or in_forward() or _is_transformed():
             return value
     if record is None:
         return handle(module, name, value, originals_of(chain))

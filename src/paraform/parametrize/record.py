@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .chain import ParametrizationList
+from .writes import can_be_written
 
 # Another object after each step of any optimizer: a fused step changes a parameter without counting a version.
 # For all threads, for a model may be read in one and trained in another.
@@ -61,7 +62,7 @@ class Record:
         if begin(chain) != begun:
             raise UntraceableError("an original was written to while the value was computed")
         self.value = value
-        self.is_plain = type(value) is Tensor
+        self.is_plain = can_be_written(value)
         self.handle: Tensor | None = None
         """What was handed out for the value outside of a forward pass, if it was."""
         self.grad = torch.is_grad_enabled()

@@ -12,10 +12,11 @@ from torch.nn import Module, ModuleDict
 
 from .chain import ParametrizationList
 from .classes import chains_of, own_class
-from .errors import explain
+from .errors import explain, title
 from .reads import look
+from .registration import remove_parametrizations
 from .rollback import restored_on_failure
-from .surgery import become, check_class, plain_order, sort, take_back
+from .surgery import become, check_class, is_parametrized, plain_order, sort, take_back
 from .switching import originals_of
 from .tensors import copy_like
 
@@ -51,7 +52,8 @@ def writable(model: Module) -> Iterator[Module]:
 
     Raises:
         TypeError: ``model`` is no module.
-        RuntimeError: a parametrized tensor was written to, and a parametrization of it has no ``right_inverse``.
+        RuntimeError: a parametrized tensor was written to, and a parametrization of it has no ``right_inverse``; or a
+            parametrization was registered within the context, on a module that is plain only there.
         ValueError: a value that was written is refused (its shape, dtype, device, or it is not finite).
             Then, as after an exception in the body, every tensor has the value that it had before.
 
@@ -87,6 +89,8 @@ def plain_selves(modules: Iterable[Module]) -> Iterator[None]:
         for module in parametrized:
             aside.append(_set_aside(module, plain))
         yield
+        for each in aside:
+            _check_plain(each.module)
     except BaseException:
         for each in reversed(aside):
             _bring_back(each)
@@ -123,9 +127,19 @@ def _set_aside(module: Module, known: dict[ParametrizationList, Tensor]) -> _Asi
     return _Aside(module, cls, parametrizations, children, values)
 
 
+def _check_plain(module: Module) -> None:
+    if is_parametrized(module):
+        raise RuntimeError(
+            f"A parametrization was registered on '{', '.join(chains_of(module))}' of {title(module)} within "
+            "`with writable(model):`, where the module is plain for a while. Register before it or after it."
+        )
+
+
 def _bring_back(aside: _Aside) -> dict[str, Tensor]:
     """Make the module parametrized again; gives the plain tensors that it had."""
     module = aside.module
+    for name in list(chains_of(module)) if is_parametrized(module) else ():  # was refused: _check_plain
+        remove_parametrizations(module, name)
     plain = {}
     for name in aside.values:
         held = module._parameters.pop(name, None)

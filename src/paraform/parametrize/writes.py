@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.nn import Buffer, Module, Parameter
 
 from .errors import title
@@ -46,8 +47,8 @@ class Value(Tensor, metaclass=_ValueType):
                 return func(*args, **(kwargs or {}))
         if func == _SET_DATA and type(args[0]) is cls:
             return args[0]._owner.assign_data(_unwrapped(args[0], []), _unwrapped(args[1], []))
-        if func in _COPIES:
-            return func(_plain_copy(args[0]), *args[1:])
+        if func in _OF_THE_OBJECT:
+            return func(_plain_copy(args[0]), *args[1:], **(kwargs or {}))
         values: list[Value] = []
         args = _unwrapped(args, values)
         kwargs = _unwrapped(kwargs, values) if kwargs else {}
@@ -56,11 +57,16 @@ class Value(Tensor, metaclass=_ValueType):
         with torch._C.DisableTorchFunctionSubclass():
             before = [_state(value) for value in values]
             result = func(*args, **kwargs)
+            if func in _UNCOUNTED:
+                increment_version(args[0])
             after = [_state(value) for value in values]
         for value, old, new in zip(values, before, after, strict=True):
             if new != old:
                 value._owner.changed(value, old, new)
         return _handed_on(result, values, func)
+
+    def set_(self, *_: Any, **__: Any) -> Any:  # the one method that does not ask __torch_function__
+        raise RuntimeError(self._owner.other_memory())
 
     def _has_no_gradient(self) -> bool:
         owner = self._owner
@@ -81,7 +87,8 @@ class Value(Tensor, metaclass=_ValueType):
     # its own in some module, so a write to it is not a write to this tensor any more.
     @property
     def _is_param(self) -> bool:
-        return False
+        # Compiled code hands its inputs to dispatch modes as they are, and of all subclasses these let parameters pass.
+        return not torch._C._is_torch_function_enabled()
 
     @_is_param.setter
     def _is_param(self, _: bool) -> None:
@@ -148,10 +155,11 @@ class _Owner:
                 "`with torch.no_grad():`, or work on a copy: value.clone()."
             )
         if not _share_memory(value, self.value):
-            raise RuntimeError(
-                f"{self} was given other memory (set_ or resize_), which it cannot take. Assign the value instead."
-            )
+            raise RuntimeError(self.other_memory())
         self.assign(self.value)
+
+    def other_memory(self) -> str:
+        return f"{self} was given other memory (set_ or resize_), which it cannot take. Assign the value instead."
 
     def assign_data(self, part: Tensor, data: Tensor) -> None:
         """``value.data = data``, of the value itself or a view of it."""
@@ -168,6 +176,11 @@ class _Owner:
         if module is None:
             raise RuntimeError(f"{self} cannot be written to any more. Keep the module as long as its value.")
         setattr(module, self.name, value.detach())
+
+
+def can_be_written(value: Any) -> bool:
+    """Whether a write to ``value`` could be noticed: subclasses see their own, and a sparse tensor has no memory."""
+    return type(value) is Tensor and _C._has_storage(value)
 
 
 def handle(module: Module, name: str, value: Tensor, originals: tuple[Tensor, ...]) -> Value:
@@ -193,7 +206,7 @@ def owner_of(value: Tensor) -> tuple[Module, str] | None:
 
 
 def _plain_copy(value: Value) -> Tensor:
-    """The same numbers in the same memory as a plain tensor, for what copies or saves the Python object."""
+    """The same numbers in the same memory as a plain tensor, for what copies, saves or shows the Python object."""
     with torch._C.DisableTorchFunctionSubclass():
         if value._owner.handle() is value:
             return value._owner.value
@@ -206,7 +219,10 @@ def _unwrapped(item: Any, values: list[Value]) -> Any:
     if kind is Value:
         values.append(item)
         owner = item._owner
-        return owner.value if owner.handle() is item else item
+        if owner.handle() is item:
+            return owner.value
+        # A view is written to as it is, for its own shape may change; but a dispatch mode refuses unknown classes.
+        return _plain_copy(item) if torch._C._len_torch_dispatch_stack() else item
     if kind is tuple or kind is list:
         return kind(_unwrapped(part, values) for part in item)
     if kind is dict:
@@ -247,5 +263,7 @@ _C: Any = torch._C
 _share_memory = _C._is_alias_of
 _SET_DATA: Any = vars(torch._C.TensorBase)["data"].__set__
 _GET_GRAD: Any = vars(torch._C.TensorBase)["grad"].__get__
-_COPIES = (Tensor.__deepcopy__, Tensor.__reduce_ex__)
+_OF_THE_OBJECT = (Tensor.__deepcopy__, Tensor.__reduce_ex__, Tensor.__format__, Tensor.__repr__)
+_UNCOUNTED = (Tensor.apply_, Tensor.map_, Tensor.map2_)
+"""What writes without counting a version, to its first argument."""
 _TO_NUMPY = (Tensor.numpy, Tensor.__array__)
