@@ -106,9 +106,17 @@ def test_gradients_of_all_reads_add_up() -> None:
     torch.testing.assert_close(original.grad, free)
 
 
+class Transposed(Scale):
+    def forward(self, X: Tensor) -> Tensor:
+        return super().forward(X).mT
+
+
+@pytest.mark.parametrize("step", [Scale, Transposed])
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_gradient_with_respect_to_a_value_that_was_read_outside_can_be_asked_for(mode: bool) -> None:
-    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Scale()).train(mode)
+def test_the_gradient_with_respect_to_a_value_that_was_read_outside_can_be_asked_for(
+    step: type[nn.Module], mode: bool
+) -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", step()).train(mode)
     x = torch.randn(3, 4)
     with parametrize.cached():
         value = layer.weight

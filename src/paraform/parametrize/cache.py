@@ -73,7 +73,9 @@ class Scope:
 
     def _compute(self, chain: ParametrizationList, evaluate: Evaluate | None) -> tuple[Tensor, bool]:
         if not self.frozen:
-            return (chain(), True) if evaluate is None else evaluate(chain)
+            value, is_own = (chain(), True) if evaluate is None else evaluate(chain)
+            # Of a view a read outside of a forward pass hands out a clone, and gradients are asked for that.
+            return (value.clone() if type(value) is Tensor and value._is_view() else value), is_own
         check_evaluating(chain)
         # Not as inference tensors, which do not count what is written to them.
         normal: AbstractContextManager[None] = (
