@@ -267,3 +267,27 @@ def test_a_step_that_learned_from_a_value_forgets_it_when_a_step_before_refuses(
     assert learns.base is base
     assert not hasattr(learns, "note")
     assert torch.equal(layer.weight, value)
+
+
+# TorchScript is deprecated, and steps that were written with it are still around.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_scripted_parametrization_takes_values_and_plain_checkpoints_and_says_why_it_cannot() -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("factor", torch.tensor(0.5))
+
+        def forward(self, X: Tensor) -> Tensor:
+            return X * self.factor
+
+    class Invertible(Halved):
+        @torch.jit.export
+        def right_inverse(self, Y: Tensor) -> Tensor:
+            return Y / self.factor
+
+    layer = parametrize.register_parametrization(nn.Linear(2, 2), "weight", torch.jit.script(Halved()))
+    with pytest.raises(RuntimeError, match="does not implement right_inverse"):
+        layer.weight = torch.ones(2, 2)
+    layer = parametrize.register_parametrization(nn.Linear(2, 2), "weight", torch.jit.script(Invertible()))
+    layer.load_state_dict({"weight": torch.ones(2, 2), "bias": torch.zeros(2)})
+    assert torch.equal(layer.parametrizations.weight.original, torch.full((2, 2), 2.0))

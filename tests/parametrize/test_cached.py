@@ -106,6 +106,53 @@ def test_gradients_of_all_reads_add_up() -> None:
     torch.testing.assert_close(original.grad, free)
 
 
+class Transposed(Scale):
+    def forward(self, X: Tensor) -> Tensor:
+        return super().forward(X).mT
+
+
+@pytest.mark.parametrize("step", [Scale, Transposed])
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_gradient_with_respect_to_a_value_that_was_read_outside_can_be_asked_for(
+    step: type[nn.Module], mode: bool
+) -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", step()).train(mode)
+    x = torch.randn(3, 4)
+    with parametrize.cached():
+        value = layer.weight
+        (gradient,) = torch.autograd.grad(layer(x).sum(), value)
+    torch.testing.assert_close(gradient, x.sum(0).expand(4, 4))
+
+
+def test_what_is_read_outside_does_not_keep_the_forward_pass_from_carrying_a_step_on() -> None:
+    class Carried(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("written", torch.zeros(()))
+            self.register_buffer("replaced", torch.zeros(()))
+            self.count = 0
+
+        def forward(self, X: Tensor) -> Tensor:
+            if self.way == "written":
+                self.written.add_(1)
+            elif self.way == "replaced":
+                self.replaced = self.replaced + 1
+            else:
+                self.count += 1
+            return X * 2
+
+    for way in ("written", "replaced", "count"):
+        step = Carried()
+        step.way = way
+        layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", step)
+        before = float(getattr(step, way))
+        with parametrize.cached():
+            _ = layer.weight
+            assert getattr(step, way) == before
+            layer(torch.ones(4))
+            assert getattr(step, way) == before + 1
+
+
 def test_copies_do_not_share_values() -> None:
     import copy
 

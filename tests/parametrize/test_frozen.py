@@ -194,6 +194,14 @@ def test_functional_call_inside_gives_gradients_to_the_given_parameters() -> Non
     assert given.grad is not None
 
 
+def test_functional_call_inside_gives_gradients_to_a_given_tensor_of_a_parametrization() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", Scale()).eval()
+    given = torch.tensor(3.0, requires_grad=True)
+    with parametrize.frozen(layer):
+        functional_call(layer, {"parametrizations.weight.0.factor": given}, (torch.ones(4),)).sum().backward()
+    torch.testing.assert_close(given.grad, raw(layer).sum())
+
+
 # torch's own forward-mode decompositions use the TorchScript compiler that it deprecates.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_transforms_inside_differentiate_as_usual() -> None:

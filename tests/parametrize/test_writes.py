@@ -361,3 +361,32 @@ def test_a_value_without_memory_of_its_own_is_read_plain(sparse) -> None:  # typ
     with parametrize.cached():
         assert torch.equal(layer.weight.to_dense(), raw(layer))
         assert torch.equal(layer.weight.to_dense(), raw(layer))
+
+
+def test_a_value_that_was_read_before_the_removal_says_so_when_it_is_written_to() -> None:
+    layer = doubled()
+    value = layer.weight
+    parametrize.remove_parametrizations(layer, "weight")
+    before = layer.weight.detach().clone()
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match=r"not parametrized any more .* Read it again: module\.weight"),
+    ):
+        value.zero_()
+    assert torch.equal(layer.weight, before)
+
+
+def test_a_value_that_is_a_view_can_be_initialised() -> None:
+    class Transposed(nn.Module):
+        def forward(self, X: Tensor) -> Tensor:
+            return (2 * X).mT
+
+        def right_inverse(self, Y: Tensor) -> Tensor:
+            return Y.mT / 2
+
+    layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Transposed())
+    nn.init.ones_(layer.weight)
+    assert torch.equal(layer.weight, torch.ones(3, 3))
+    with parametrize.cached():
+        nn.init.eye_(layer.weight)
+        assert torch.equal(layer.weight, torch.eye(3))

@@ -22,7 +22,8 @@ from . import traced
 from .chain import ParametrizationList
 from .record import Record, UntraceableError, begin
 
-Evaluate = Callable[[ParametrizationList], Tensor]
+Evaluate = Callable[[ParametrizationList], tuple[Tensor, bool]]
+"""Gives a value, and whether a call of the chain would have given it and left the chain as it is."""
 
 
 class Scope:
@@ -55,12 +56,12 @@ class Scope:
     ) -> tuple[Tensor, Record | None]:
         """The value, and its record unless it cannot be kept."""
         for way in (None, evaluate):
-            key = (chain, way, modes)
-            record = self._records.get(key)
+            record = self._records.get((chain, way, modes))
             if record is not None and record.holds():
                 return record.value, record
         begun = begin(chain)
-        value = self._compute(chain, evaluate)
+        value, is_own = self._compute(chain, evaluate)
+        key = (chain, None if is_own else evaluate, modes)
         try:
             real = self.replay[2:] == _PLAIN[2:] and modes[-1] is None
             record = Record(chain, value, begun, real)
@@ -70,9 +71,11 @@ class Scope:
         self._records[key] = record
         return value, record
 
-    def _compute(self, chain: ParametrizationList, evaluate: Evaluate | None) -> Tensor:
+    def _compute(self, chain: ParametrizationList, evaluate: Evaluate | None) -> tuple[Tensor, bool]:
         if not self.frozen:
-            return chain() if evaluate is None else evaluate(chain)
+            value, is_own = (chain(), True) if evaluate is None else evaluate(chain)
+            # Of a view a read outside of a forward pass hands out a clone, and gradients are asked for that.
+            return (value.clone() if type(value) is Tensor and value._is_view() else value), is_own
         check_evaluating(chain)
         # Not as inference tensors, which do not count what is written to them.
         normal: AbstractContextManager[None] = (
@@ -80,7 +83,7 @@ class Scope:
         )
         with normal, torch.no_grad():
             value = chain()
-        return value.detach() if isinstance(value, Tensor) else value  # it may be an original
+        return (value.detach() if isinstance(value, Tensor) else value), True  # it may be an original
 
 
 class Thread(threading.local):
@@ -119,7 +122,7 @@ def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[
     """The value of ``chain``, from a scope where one has it; and its record, if it is kept.
 
     ``evaluate`` computes it in another way than by calling the chain. Such a value serves only those who ask for it in
-    that way, and they are served with the chain's own where there is one.
+    that way, unless a call would have come to the same; and they are served with the chain's own where there is one.
     """
     _drop_ended()
     modes, replay = _modes(), _replay()
@@ -130,12 +133,13 @@ def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[
             if record is not None and plain and evaluate is None and thread.recent is not None:
                 thread.recent[chain] = record
             return value, record
-    return chain() if evaluate is None else evaluate(chain), None
+    return chain() if evaluate is None else evaluate(chain)[0], None
 
 
 def _wants_graph(chain: ParametrizationList, modes: tuple[Any, ...]) -> bool:
     """Whether a frozen chain needs its graph: for a trace, or for what ``functional_call`` gave it to differentiate."""
-    given = any(raw.requires_grad and not isinstance(raw, Parameter) for raw in chain.originals())
+    held = (*chain.parameters(), *chain.buffers())
+    given = any(tensor.requires_grad and not isinstance(tensor, Parameter) for tensor in held)
     return given or modes[-1] is not None
 
 

@@ -17,7 +17,7 @@ from .cache import thread
 from .chain import ParametrizationList
 from .errors import title
 from .switching import originals_of
-from .twin import twin_of
+from .twin import is_as, twin_of
 from .writes import can_be_written, handle
 
 
@@ -45,7 +45,7 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
         if recent is None:
             value = look(chain) if looks else chain()
         else:
-            value, record = cache.read(chain, look if looks else None)
+            value, record = cache.read(chain, observed if looks else None)
         if not can_be_written(value) or in_forward() or _is_transformed():
             return value
     if record is None:
@@ -94,9 +94,24 @@ def look(chain: ParametrizationList) -> Tensor:
     A parametrization may move its buffers on at each evaluation in training mode, as a power iteration does. That is
     for forward passes, not for those who only look.
     """
+    return observed(chain)[0]
+
+
+def observed(chain: ParametrizationList) -> tuple[Tensor, bool]:
+    """What :func:`look` gives, and whether a forward pass would have carried nothing on either."""
     twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
     twin._buffers = chain._buffers  # originals, where a buffer is parametrized
-    return twin()  # type: ignore[no-any-return]
+    before = _buffers_of(twin)
+    value = twin()
+    return value, before is not None and _buffers_of(twin) == before and is_as(twin, chain)
+
+
+def _buffers_of(twin: Module) -> list[tuple[int, int]] | None:
+    """Which buffers there are, at which versions; None where some do not count them."""
+    buffers = list(twin.buffers())
+    if any(buffer.is_inference() for buffer in buffers):
+        return None
+    return [(id(buffer), buffer._version) for buffer in buffers]
 
 
 def _has_state(chain: ParametrizationList) -> bool:

@@ -41,13 +41,14 @@ def _tensors(module: Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @torch.no_grad()
 def _restore(module: Module, attributes: dict[str, Any], tensors: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    state = vars(module)
-    for holder in _HOLDERS:
-        state[holder].clear()
-        state[holder].update(attributes.pop(holder))
-    for name in state.keys() - attributes.keys() - set(_HOLDERS):
-        del state[name]
-    state.update(attributes)
+    if not isinstance(module, torch.jit.ScriptModule):  # whose attributes are not Python's
+        state = vars(module)
+        for holder in _HOLDERS:
+            state[holder].clear()
+            state[holder].update(attributes.pop(holder))
+        for name in state.keys() - attributes.keys() - set(_HOLDERS):
+            del state[name]
+        state.update(attributes)
     for tensor, before in tensors:
         if tensor.shape != before.shape:
             tensor.set_(before)  # type: ignore[call-overload]

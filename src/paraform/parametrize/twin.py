@@ -49,8 +49,9 @@ def take_over(module: Module, twin: Module) -> None:
     """
     modules = dict(module.named_modules())
     for path, other in twin.named_modules():
-        if path not in modules:
-            continue  # an inverse has added a module: its keys will be unexpected to the load, which says so
+        if modules.get(path, other) is other:
+            # Shared with the twin; or an inverse has added it: its keys will be unexpected to the load, which says so.
+            continue
         state = modules[path].__dict__
         for name, value in other.__dict__.items():
             if name not in _HOLDERS and state.get(name, state) is not value:
@@ -61,3 +62,13 @@ def take_over(module: Module, twin: Module) -> None:
                 unsaved = holder == "_buffers" and name in other._non_persistent_buffers_set
                 if unsaved or (tensor is None) != (tensors.get(name) is None):
                     tensors[name] = tensor
+
+
+def is_as(twin: Module, module: Module) -> bool:
+    """Whether ``twin`` still has the attributes and the number of modules of ``module``. Tensors are not compared."""
+    twins, modules = list(twin.modules()), list(module.modules())
+    return len(twins) == len(modules) and all(
+        name in _HOLDERS or vars(one).get(name, twins) is value
+        for other, one in zip(twins, modules, strict=True)
+        for name, value in vars(other).items()
+    )

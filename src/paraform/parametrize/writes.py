@@ -175,6 +175,11 @@ class _Owner:
         module = self.module()
         if module is None:
             raise RuntimeError(f"{self} cannot be written to any more. Keep the module as long as its value.")
+        parametrizations = module._modules.get("parametrizations")
+        if parametrizations is None or self.name not in parametrizations._modules:
+            raise RuntimeError(
+                f"{self} is not parametrized any more since this value was read. Read it again: module.{self.name}."
+            )
         setattr(module, self.name, value.detach())
 
 
