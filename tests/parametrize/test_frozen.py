@@ -291,3 +291,14 @@ def test_a_step_in_training_mode_inside_an_evaluating_layer_is_named() -> None:
 def test_what_is_no_module_is_refused(wrong: object) -> None:
     with pytest.raises(TypeError, match=r"Expected an nn\.Module for frozen"):
         parametrize.frozen(wrong)
+
+
+def test_a_parameter_that_functional_call_is_given_gets_its_gradient() -> None:
+    layer = parametrize.register_parametrization(nn.Linear(4, 4, bias=False), "weight", Symmetric()).eval()
+    given = nn.Parameter(torch.randn(4, 4))
+    with parametrize.frozen(layer):
+        before = layer.weight.clone()
+        loss = torch.func.functional_call(layer, {"parametrizations.weight.original": given}, torch.ones(1, 4)).sum()
+        loss.backward()
+        assert torch.equal(layer.weight, before)
+    assert torch.equal(given.grad, torch.ones(4, 4).triu() + torch.ones(4, 4).triu(1))

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import traced
 from .chain import ParametrizationList
+from .frames import in_functional_call
 from .record import Record, UntraceableError, begin
 
 Evaluate = Callable[[ParametrizationList], tuple[Tensor, bool]]
@@ -138,9 +139,9 @@ def read(chain: ParametrizationList, evaluate: Evaluate | None = None) -> tuple[
 
 def _wants_graph(chain: ParametrizationList, modes: tuple[Any, ...]) -> bool:
     """Whether a frozen chain needs its graph: for a trace, or for what ``functional_call`` gave it to differentiate."""
-    held = (*chain.parameters(), *chain.buffers())
-    given = any(tensor.requires_grad and not isinstance(tensor, Parameter) for tensor in held)
-    return given or modes[-1] is not None
+    held = [tensor for tensor in (*chain.parameters(), *chain.buffers()) if tensor.requires_grad]
+    given = any(not isinstance(tensor, Parameter) for tensor in held)  # which a module's own tensors are
+    return given or modes[-1] is not None or (bool(held) and torch.is_grad_enabled() and in_functional_call())
 
 
 def forget(chain: ParametrizationList) -> None:

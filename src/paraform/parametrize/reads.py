@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -16,6 +15,7 @@ from . import cache, traced
 from .cache import thread
 from .chain import ParametrizationList
 from .errors import title
+from .frames import in_forward, in_functional_call
 from .switching import originals_of
 from .twin import is_as, twin_of
 from .writes import can_be_written, handle
@@ -55,33 +55,15 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
     return record.handle
 
 
-def in_forward() -> bool:
-    """Whether this thread is inside the forward pass of some module: its ``forward``, or the hooks around it."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "forward" or code is _CALL:
-            return True
-        frame = frame.f_back
-    return False
-
-
-_CALL = Module._call_impl.__code__
-
-
 def checked(stand_in: Tensor, module: Module, name: str) -> Tensor:
     """``stand_in``, which was found in the place of the tensor ``name``, where ``functional_call`` has put it there.
 
     A loader that writes to ``module._buffers`` itself has found the same place, and would leave a weight that is no
     more computed, trained, or in any set.
     """
-    if torch.compiler.is_dynamo_compiling() or hasattr(module, "_is_replica"):  # DataParallel's, in its own thread
+    # A replica of DataParallel's is called in a thread of its own.
+    if is_dynamo_compiling() or hasattr(module, "_is_replica") or in_functional_call():
         return stand_in
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if "functional_call" in frame.f_code.co_name:  # or what torch.compile names after it
-            return stand_in
-        frame = frame.f_back
     raise RuntimeError(
         f"A tensor was put into module._buffers under '{name}' of {title(module)}, which is parametrized. Take it out "
         f"(module._buffers['{name}'] = None) and assign it: module.{name} = value."
