@@ -79,6 +79,11 @@ def chain_of(module: Module, name: str) -> ParametrizationList | None:
     return None if parametrizations is None else parametrizations._modules.get(name)  # type: ignore[return-value]
 
 
+def has_chains(module: Module) -> bool:
+    """Whether ``module`` is of a class of ours and has chains of its own."""
+    return "parametrizations" in module._modules and own_class(type(module)) is not None
+
+
 def _make_class(base: type, names: tuple[str, ...]) -> ParametrizedType:
     meta: type = ParametrizedType
     if not issubclass(ParametrizedType, type(base)):  # a base with a metaclass of its own, abc.ABCMeta say

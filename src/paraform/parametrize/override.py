@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from .chain import ParametrizationList
-from .classes import chains_of, own_class
+from .classes import chains_of, has_chains
 from .errors import title
 
 
@@ -72,7 +72,7 @@ def functional_call(
 
 def _chains_by_plain_name(module: Module) -> Iterator[tuple[str, ParametrizationList]]:
     for path, below in module.named_modules(remove_duplicate=False):
-        if own_class(type(below)) is not None and "parametrizations" in below._modules:
+        if has_chains(below):
             for name, chain in chains_of(below).items():
                 yield f"{path}.{name}".lstrip("."), chain
 

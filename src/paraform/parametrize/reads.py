@@ -46,7 +46,7 @@ def read(module: Module, name: str, chain: ParametrizationList) -> Tensor:
             value = look(chain) if looks else chain()
         else:
             value, record = cache.read(chain, observed if looks else None)
-        if not can_be_written(value) or in_forward() or _is_transformed():
+        if not can_be_written(value) or (not looks and in_forward()) or _is_transformed():
             return value
     if record is None:
         return handle(module, name, value, originals_of(chain))

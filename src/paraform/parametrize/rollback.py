@@ -10,7 +10,7 @@ import torch
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-_HOLDERS = ("_parameters", "_buffers", "_modules")
+from .tensors import HOLDERS
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def restored_on_failure(steps: Iterable[Module]) -> Iterator[None]:
 
 
 def _attributes(module: Module) -> dict[str, Any]:
-    return {name: dict(value) if name in _HOLDERS else value for name, value in vars(module).items()}
+    return {name: dict(value) if name in HOLDERS else value for name, value in vars(module).items()}
 
 
 def _tensors(module: Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -43,10 +43,10 @@ def _tensors(module: Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def _restore(module: Module, attributes: dict[str, Any], tensors: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     if not isinstance(module, torch.jit.ScriptModule):  # whose attributes are not Python's
         state = vars(module)
-        for holder in _HOLDERS:
+        for holder in HOLDERS:
             state[holder].clear()
             state[holder].update(attributes.pop(holder))
-        for name in state.keys() - attributes.keys() - set(_HOLDERS):
+        for name in state.keys() - attributes.keys() - set(HOLDERS):
             del state[name]
         state.update(attributes)
     for tensor, before in tensors:

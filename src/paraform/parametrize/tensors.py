@@ -9,6 +9,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Module, Parameter
 
+HOLDERS = ("_parameters", "_buffers", "_modules")
+"""Where a module holds what belongs to it."""
+
 UNSAFE = " Register it with unsafe=True if that is meant."
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-M = TypeVar("M", bound=Module)
+from .tensors import HOLDERS
 
-_HOLDERS = ("_parameters", "_buffers", "_modules")
+M = TypeVar("M", bound=Module)
 
 
 def twin_of(module: M, own: Callable[[Tensor], Tensor], seen: dict[Any, Any] | None = None) -> M:
@@ -54,7 +54,7 @@ def take_over(module: Module, twin: Module) -> None:
             continue
         state = modules[path].__dict__
         for name, value in other.__dict__.items():
-            if name not in _HOLDERS and state.get(name, state) is not value:
+            if name not in HOLDERS and state.get(name, state) is not value:
                 state[name] = value
         for holder in ("_parameters", "_buffers"):
             tensors, new = state[holder], other.__dict__[holder]
@@ -68,7 +68,7 @@ def is_as(twin: Module, module: Module) -> bool:
     """Whether ``twin`` still has the attributes and the number of modules of ``module``. Tensors are not compared."""
     twins, modules = list(twin.modules()), list(module.modules())
     return len(twins) == len(modules) and all(
-        name in _HOLDERS or vars(one).get(name, twins) is value
+        name in HOLDERS or vars(one).get(name, twins) is value
         for other, one in zip(twins, modules, strict=True)
         for name, value in vars(other).items()
     )

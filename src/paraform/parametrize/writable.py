@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict
 
 from .chain import ParametrizationList
-from .classes import chains_of, own_class
+from .classes import chains_of, has_chains, own_class
 from .errors import explain, title
 from .reads import look
 from .registration import remove_parametrizations
@@ -78,9 +78,7 @@ def writable(model: Module) -> Iterator[Module]:
 @contextmanager
 def plain_selves(modules: Iterable[Module]) -> Iterator[None]:
     """:func:`writable`, of these modules and not of those below."""
-    parametrized = [
-        module for module in modules if "parametrizations" in module._modules and own_class(type(module)) is not None
-    ]
+    parametrized = [module for module in modules if has_chains(module)]
     for module in parametrized:
         check_class(module)
     aside: list[_Aside] = []
