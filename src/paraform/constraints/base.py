@@ -36,6 +36,8 @@ class Constraint(nn.Module, ABC):
     Attributes:
         distance: how far the last value handed to :meth:`right_inverse` had to move to be in the set (Frobenius norm,
             0-d, without gradient), or None before the first. Rounding in the map is not counted.
+        fixed_size: whether a generic point of the set is no longer in it when multiplied by a number near 1, as a unit
+            vector is: a trained factor in front of the set then adds a dimension. (:class:`Scaled` asks for it.)
         decays: whether weight decay of the raw tensor is one of the value, as where the map is linear; a tuple where
             there are several raw tensors. :func:`paraform.param_groups` asks for it.
 
@@ -55,6 +57,7 @@ class Constraint(nn.Module, ABC):
     """How a checkpoint of an older implementation names what is here: its suffix to the tensor's own name (``_g``, for
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
     decays: bool | tuple[bool, ...] = False
+    fixed_size: bool = False
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()
@@ -148,9 +151,14 @@ class Constraint(nn.Module, ABC):
         """The raw tensor(s) of a value that is in the set."""
         return value
 
+    def _dims(self, value: Tensor) -> tuple[int, ...]:
+        """The dimensions that one point of the set spans: the last two, or for a set of vectors the last one, or none
+        for a set of numbers. :meth:`residual` and :meth:`_contains` have one entry for each index of the others."""
+        return maps.matrix_dims(value)
+
     def _contains(self, value: Tensor) -> Tensor:
         """Whether each matrix of ``value`` is in the set, but for rounding: shape ``(*, m, n)`` to ``(*)``, bool."""
-        return self.residual(value) <= tolerance(value)
+        return self.residual(value) <= tolerance(value, self._dims(value))
 
     def _settled(self, value: Tensor) -> Tensor:
         """The point of the set that is taken for a value that is in it but for rounding."""
@@ -169,8 +177,9 @@ class Constraint(nn.Module, ABC):
         inside, moved = self._contains(value), self._settled(value)
         all_inside = bool(inside.all())
         if not all_inside:
-            where = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim))
-            moved = torch.where(where, moved, self.project(value))
+            for dim in sorted(dim % value.ndim for dim in self._dims(value)):
+                inside = inside.unsqueeze(dim)
+            moved = torch.where(inside, moved, self.project(value))
         distance = _distance(moved, value)
         if self.learned and not all_inside:
             self._report(distance)

@@ -72,6 +72,7 @@ class Orthogonal(Constraint):
     """
 
     base: Tensor | None
+    fixed_size = True
 
     def __init__(self, map: str = "matrix_exp", *, slices: bool = False, strict: bool = False) -> None:
         if map not in _MAPS:

@@ -1,6 +1,7 @@
 """How far from a set a value may be by rounding alone."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,24 +16,29 @@ _ROUNDING = 2
 _ARITHMETIC = 8
 
 
-def relative_tolerance(value: Tensor) -> float:
-    """What rounding may do to a matrix of ``value``, relative to its norm.
+def relative_tolerance(value: Tensor, dims: Sequence[int] | None = None) -> float:
+    """What rounding may do to a matrix of ``value``, or what else ``dims`` span, relative to its norm.
 
     >>> relative_tolerance(torch.eye(4)) < 1e-5
     True
     """
-    size = max([1, *(value.shape[dim] for dim in maps.matrix_dims(value))])
+    size = max([1, *(value.shape[dim] for dim in _or_matrix(dims, value))])
     storage, working = _precisions(value)
     return _ROUNDING * storage + _ARITHMETIC * math.sqrt(size) * working
 
 
-def tolerance(value: Tensor) -> Tensor:
+def tolerance(value: Tensor, dims: Sequence[int] | None = None) -> Tensor:
     """The residual up to which each matrix of ``value`` counts as rounding error: shape ``(*, m, n)`` to ``(*)``.
+
+    Args:
+        value: matrices, or whatever lies along ``dims``.
+        dims: the dimensions that one point of a set spans, none for numbers; the last two, if not given.
 
     >>> tolerance(torch.eye(4)) < 1e-5, tolerance(1000 * torch.eye(4)) > 1e-3
     (tensor(True), tensor(True))
     """
-    return relative_tolerance(value) * maps.frobenius(value)
+    dims = _or_matrix(dims, value)
+    return relative_tolerance(value, dims) * maps.size(value, dims)
 
 
 def mirrors(value: Tensor, mirror: Tensor) -> Tensor:
@@ -53,6 +59,10 @@ def mirrors(value: Tensor, mirror: Tensor) -> Tensor:
     root = maps.norm(wide, (-1,)).sqrt()
     allowed = _ROUNDING * storage * entry + _ARITHMETIC * working * (root * root.mT)
     return ((wide - other).abs() <= allowed).flatten(-2).all(-1)
+
+
+def _or_matrix(dims: Sequence[int] | None, value: Tensor) -> Sequence[int]:
+    return maps.matrix_dims(value) if dims is None else dims
 
 
 def _precisions(value: Tensor) -> tuple[float, float]:

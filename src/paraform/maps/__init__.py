@@ -1,7 +1,7 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
 from .direction import sized, slice_norms
-from .norms import frobenius, matrix_dims, norm, unit
+from .norms import frobenius, matrix_dims, norm, size, unit
 from .polar import newton_schulz_factor, orthogonality_error, polar
 from .positive import (
     cholesky_raw,
@@ -45,6 +45,7 @@ __all__ = [
     "positive_definite",
     "precise",
     "scaled_to_bound",
+    "size",
     "sized",
     "skew",
     "skew_from_lower",

@@ -43,13 +43,26 @@ def norm(x: Tensor, dim: Sequence[int]) -> Tensor:
 
 
 @measured
+def size(x: Tensor, dim: Sequence[int]) -> Tensor:
+    """Euclidean norm over ``dim``, without it: one number for each vector or matrix, the magnitude where none is named.
+
+    >>> x = torch.tensor([[3.0, -4.0], [0.0, 1.0]])
+    >>> size(x, (-1,)), size(x, ())
+    (tensor([5., 1.]), tensor([[3., 4.],
+            [0., 1.]]))
+    """
+    # A reduction over no dimensions would be one over all of them.
+    return norm(x, dim).squeeze(tuple(dim)) if dim else x.abs()
+
+
+@measured
 def frobenius(x: Tensor) -> Tensor:
     """Frobenius norm of each matrix of a batch (or of a vector): shape ``(*, m, n)`` to ``(*)``.
 
     >>> frobenius(torch.ones(2, 3, 3))
     tensor([3., 3.])
     """
-    return norm(x, matrix_dims(x)).reshape(x.shape[:-2])
+    return size(x, matrix_dims(x))
 
 
 @precise

@@ -1,6 +1,6 @@
-"""Every set that the laws run over: one line a case, nothing listed twice."""
+"""One line of the table of sets, and what the laws do with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -8,17 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paraform import parametrize
-from paraform.constraints import (
-    Constraint,
-    Flatten,
-    Masked,
-    Orthogonal,
-    PositiveDefinite,
-    Skew,
-    SpectralNorm,
-    Symmetric,
-    WeightNorm,
-)
+from paraform.constraints import Constraint
 
 ENGINES = pytest.mark.parametrize("engine", [parametrize, nn.utils.parametrize], ids=["paraform", "torch"])
 
@@ -35,6 +25,8 @@ class Case:
     dtype: torch.dtype = torch.float64
     nearest: bool = True  # the projection is the nearest point
     batch: bool = True  # leading dimensions are a batch, however many
+    outside: bool = True  # three times a random tensor is outside
+    edges: tuple[tuple[int, ...], ...] = ((0, 0), (1, 1))  # the smallest shapes that it fits
 
     def __str__(self) -> str:
         kind = "-complex" if self.dtype.is_complex else ""
@@ -71,64 +63,19 @@ class Layer(nn.Module):
         return self.parametrizations.weight[0]
 
 
-def masked(**options: bool) -> Masked:
-    return Masked(torch.tensor([[1, 0, 1], [0, 1, 1]]), **options)
+@dataclass(frozen=True)
+class Family:
+    """Sets that belong together: a page of the docs, a part of the README's catalogue, cases for every law."""
 
+    name: str
+    title: str
+    text: str  # what they have in common
+    cases: Sequence[Case]
 
-def bounded(**options: bool) -> SpectralNorm:
-    return SpectralNorm(0.8, slices=True, **options)
-
-
-def cayley(**options: bool) -> Orthogonal:
-    return Orthogonal("cayley", **options)
-
-
-def householder(**options: bool) -> Orthogonal:
-    return Orthogonal("householder", **options)
-
-
-def by_column(**options: bool) -> WeightNorm:
-    return WeightNorm(-1, **options)
-
-
-def whole(**options: bool) -> WeightNorm:
-    return WeightNorm(None, **options)
-
-
-def filters(**options: bool) -> Flatten:
-    return Flatten(Orthogonal(**options))
-
-
-def slices(**options: bool) -> Orthogonal:
-    return Orthogonal(slices=True, **options)
-
-
-C = torch.complex128
-CASES = [
-    Case(Symmetric, (4, 4)),
-    Case(Symmetric, (2, 3, 3), C),
-    Case(Skew, (2, 4, 4)),
-    Case(Skew, (3, 3), C),
-    *(Case(turn, shape) for turn in (Orthogonal, cayley, householder) for shape in [(4, 4), (5, 3)]),
-    *(Case(turn, (2, 3, 4), batch=False) for turn in (Orthogonal, cayley, householder)),
-    *(Case(turn, shape, C) for turn in (Orthogonal, cayley) for shape in [(3, 3), (2, 3)]),
-    *(Case(turn, (2, 4, 2), C, batch=False) for turn in (Orthogonal, cayley)),
-    Case(slices, (2, 2, 3, 2)),
-    Case(PositiveDefinite, (2, 4, 4), nearest=False),
-    Case(PositiveDefinite, (3, 3), C, nearest=False),
-    Case(WeightNorm, (4, 3), batch=False),  # its slices run across the batch
-    Case(by_column, (2, 3, 4), C, batch=False),
-    Case(whole, (3,), batch=False),
-    Case(bounded, (2, 4, 3)),
-    Case(bounded, (2, 3), C),
-    Case(masked, (2, 2, 3)),
-    Case(masked, (2, 3), C),
-    Case(filters, (4, 2, 3), batch=False),
-    Case(filters, (4, 2, 2, 2), batch=False),
-    Case(filters, (3, 2, 1, 2), C, batch=False),
-]
-MATRIX_BY_MATRIX = pytest.mark.parametrize("case", [case for case in CASES if case.batch], ids=str)
-FOR_ALL = pytest.mark.parametrize("case", CASES, ids=str)
+    @property
+    def sets(self) -> list[type[Constraint]]:
+        """The classes, in the order of the cases."""
+        return list(dict.fromkeys(type(case.make()) for case in self.cases))
 
 
 def assert_inside(constraint: Constraint, value: Tensor) -> None:

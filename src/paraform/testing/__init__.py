@@ -1,0 +1,1 @@
+"""The laws that a parametrization can be held against."""
