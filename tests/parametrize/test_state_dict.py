@@ -83,10 +83,12 @@ def test_a_model_on_the_meta_device_is_filled(case: Case, way: str, own: bool) -
         read.to_empty(device="cpu")
         for tensor in (*read.parameters(), *read.buffers()):  # what uninitialised memory may hold
             tensor.data.fill_(float("nan") if tensor.is_floating_point() or tensor.is_complex() else 1)
-    if case.make.__name__ == "masked" and not own:  # the mask is nowhere
-        with pytest.raises(RuntimeError, match="has lost its mask on the meta device"):
+    if case.holds and not own:  # it is nowhere
+        with pytest.raises(RuntimeError, match=f"has lost its {case.holds} on the meta device"):
             read.load_state_dict(state, assign=way == "assign")
-        with pytest.raises(RuntimeError, match="has lost its mask on the meta device"):  # a refusal taught it none
+        with pytest.raises(
+            RuntimeError, match=f"has lost its {case.holds} on the meta device"
+        ):  # a refusal taught it none
             read.load_state_dict(state, assign=way == "assign")
         return
     read.load_state_dict(state, assign=way == "assign")

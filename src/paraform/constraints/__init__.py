@@ -3,6 +3,7 @@
 from .base import Constraint, ConstraintError, ProjectionWarning
 from .flatten import Flatten
 from .masked import Masked
+from .numbers import GreaterThan, Interval, LessThan, Positive
 from .orthogonal import Orthogonal
 from .positive_definite import PositiveDefinite
 from .spectral_norm import SpectralNorm
@@ -13,8 +14,12 @@ __all__ = [
     "Constraint",
     "ConstraintError",
     "Flatten",
+    "GreaterThan",
+    "Interval",
+    "LessThan",
     "Masked",
     "Orthogonal",
+    "Positive",
     "PositiveDefinite",
     "ProjectionWarning",
     "Skew",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -59,6 +60,41 @@ def require_no_convolution(who: object, layer: nn.Module, tensor_name: str) -> N
             f"{type(layer).__name__} one by one. For the kernel as one matrix write Flatten({who}); if the slices are "
             f"meant, {type(who).__name__}(slices=True)."
         )
+
+
+def require_real(who: object, dtype: torch.dtype) -> None:
+    """Raise a ValueError for complex numbers.
+
+    >>> require_real("Positive()", torch.complex64)
+    Traceback (most recent call last):
+    ValueError: Positive() expects real numbers, got torch.complex64; pick another tensor, or its real part.
+    """
+    if dtype.is_complex:
+        raise ValueError(f"{who} expects real numbers, got {dtype}; pick another tensor, or its real part.")
+
+
+def require_dim(who: object, shape: Sequence[int], dim: int) -> None:
+    """Raise a ValueError unless ``shape`` has a dimension ``dim``.
+
+    >>> require_dim("UnitNorm(dim=2)", (3, 4), 2)
+    Traceback (most recent call last):
+    ValueError: UnitNorm(dim=2) expects a tensor with a dimension 2, got shape (3, 4); name one that it has.
+    """
+    if not -len(shape) <= dim < len(shape):
+        raise ValueError(
+            f"{who} expects a tensor with a dimension {dim}, got shape {tuple(shape)}; name one that it has."
+        )
+
+
+def require_entries(who: object, shape: Sequence[int], dim: int) -> None:
+    """Raise a ValueError if the vectors along ``dim`` have no entry.
+
+    >>> require_entries("Simplex()", (3, 0), -1)
+    Traceback (most recent call last):
+    ValueError: Simplex() expects vectors of one entry at least, got shape (3, 0); pick another tensor.
+    """
+    if shape[dim] == 0:
+        raise ValueError(f"{who} expects vectors of one entry at least, got shape {tuple(shape)}; pick another tensor.")
 
 
 def batch_size(shape: Sequence[int]) -> int:

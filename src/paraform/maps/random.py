@@ -1,6 +1,7 @@
 """Random tensors and matrices."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,31 @@ def standard_normal(
     """
     drawn = working_dtype(torch.get_default_dtype() if dtype is None else dtype)
     return torch.randn(tuple(shape), generator=generator, dtype=drawn, device=device)
+
+
+def uniform(
+    shape: Sequence[int],
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Independent real numbers, uniform on ``[0, 1)``, drawn in the working precision of ``dtype``.
+
+    >>> uniform((2, 3), dtype=torch.complex128).dtype
+    torch.float64
+    """
+    drawn = working_dtype(torch.get_default_dtype() if dtype is None else dtype).to_real()
+    return torch.rand(tuple(shape), generator=generator, dtype=drawn, device=device)
+
+
+def exponential(shape: Sequence[int], **options: Any) -> Tensor:
+    """Independent numbers from the exponential law of mean 1; the options are those of :func:`uniform`.
+
+    >>> bool((exponential((2, 3)) >= 0).all())
+    True
+    """
+    return -torch.log1p(-uniform(shape, **options))
 
 
 def haar(

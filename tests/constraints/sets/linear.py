@@ -22,7 +22,7 @@ FAMILY = Family(
         Case(Symmetric, (2, 3, 3), C),
         Case(Skew, (2, 4, 4)),
         Case(Skew, (3, 3), C),
-        Case(masked, (2, 2, 3), edges=()),
-        Case(masked, (2, 3), C, edges=()),
+        Case(masked, (2, 2, 3), edges=(), holds="mask"),
+        Case(masked, (2, 3), C, edges=(), holds="mask"),
     ],
 )
