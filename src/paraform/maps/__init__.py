@@ -1,8 +1,11 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
+from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
 from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above
 from .direction import sized, slice_norms
+from .hyperboloid import height_error, hyperboloid, project_hyperboloid
 from .norms import frobenius, matrix_dims, norm, size, unit
+from .ordered import decrease, isotonic, ordered, ordered_raw, untied
 from .polar import newton_schulz_factor, orthogonality_error, polar
 from .positive import (
     cholesky_raw,
@@ -15,6 +18,7 @@ from .positive import (
 )
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, exponential, haar, standard_normal, uniform
+from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
 from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
 from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at
 from .triangles import hermitian_part, skew, skew_from_lower, skew_part, symmetric
@@ -30,29 +34,46 @@ __all__ = [
     "clamp_spectrum",
     "clip_singular_values",
     "contraction",
+    "decrease",
     "excess",
     "exponential",
     "frobenius",
     "haar",
     "has_cholesky",
     "has_entries",
+    "height_error",
     "hermitian_part",
     "householder_at",
+    "hyperboloid",
     "indefiniteness",
+    "into_ball",
+    "into_ball_raw",
     "inverse_softplus",
     "is_within",
+    "isotonic",
+    "length_beyond",
+    "log_ratios",
     "matrix_dims",
     "matrix_exp_at",
     "measured",
     "newton_schulz_factor",
     "norm",
+    "off_the_faces",
+    "on_sphere",
+    "ordered",
+    "ordered_raw",
     "orthogonality_error",
     "polar",
     "positive_definite",
     "precise",
+    "project_hyperboloid",
+    "project_simplex",
     "pulled_between",
+    "pulled_into_ball",
     "raised_above",
     "scaled_to_bound",
+    "simplex",
+    "simplex_threshold",
     "size",
     "sized",
     "skew",
@@ -64,5 +85,6 @@ __all__ = [
     "symmetric",
     "uniform",
     "unit",
+    "untied",
     "working_dtype",
 ]
