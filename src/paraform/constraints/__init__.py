@@ -2,6 +2,7 @@
 
 from .ball import Ball, UnitNorm
 from .base import Constraint, ConstraintError, ProjectionWarning
+from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
 from .hyperboloid import Hyperboloid
 from .masked import Masked
@@ -18,6 +19,7 @@ __all__ = [
     "Ball",
     "Constraint",
     "ConstraintError",
+    "DoublyStochastic",
     "Flatten",
     "GreaterThan",
     "Hyperboloid",

@@ -3,6 +3,7 @@
 from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
 from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above
 from .direction import sized, slice_norms
+from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
 from .hyperboloid import height_error, hyperboloid, project_hyperboloid
 from .norms import frobenius, matrix_dims, norm, size, unit
 from .ordered import decrease, isotonic, ordered, ordered_raw, untied
@@ -35,6 +36,7 @@ __all__ = [
     "clip_singular_values",
     "contraction",
     "decrease",
+    "doubly_stochastic",
     "excess",
     "exponential",
     "frobenius",
@@ -66,6 +68,7 @@ __all__ = [
     "polar",
     "positive_definite",
     "precise",
+    "project_doubly_stochastic",
     "project_hyperboloid",
     "project_simplex",
     "pulled_between",
@@ -82,6 +85,7 @@ __all__ = [
     "slice_norms",
     "softplus",
     "standard_normal",
+    "stochastic_error",
     "symmetric",
     "uniform",
     "unit",

@@ -2,10 +2,12 @@
 
 import pytest
 
-from . import combinators, definite, linear, norms, numbers, orthogonal, vectors
+from . import combinators, definite, linear, norms, numbers, orthogonal, stochastic, vectors
 from .case import CLOSE, ENGINES, Case, Family, Layer, assert_close, assert_inside, value_of
 
-FAMILIES = [module.FAMILY for module in (numbers, vectors, linear, orthogonal, definite, norms, combinators)]
+FAMILIES = [
+    module.FAMILY for module in (numbers, vectors, linear, orthogonal, definite, stochastic, norms, combinators)
+]
 CASES = [case for family in FAMILIES for case in family.cases]
 
 MATRIX_BY_MATRIX = pytest.mark.parametrize("case", [case for case in CASES if case.batch], ids=str)
