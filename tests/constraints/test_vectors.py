@@ -54,6 +54,14 @@ def test_the_nearest_probability_vector_obeys_the_variational_inequality() -> No
     assert inner.max() < 1e-12
 
 
+@pytest.mark.parametrize(("size", "n"), [(1e30, 5), (1e8, 5), (1.0, 20000), (1e-3, 20000)])
+def test_the_nearest_probabilities_sum_to_one_for_huge_and_for_long_vectors(size: float, n: int) -> None:
+    for dtype in (torch.float32, torch.float64):
+        p = Simplex().project(size * torch.randn(4, n, dtype=dtype))
+        torch.testing.assert_close(p.sum(-1), torch.ones(4, dtype=dtype), rtol=0, atol=4 * torch.finfo(dtype).eps)
+        assert Simplex().residual(Simplex()(torch.randn(4, n, dtype=dtype))).max() < 4 * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 1000])
 def test_the_nearest_increasing_vector_is_that_of_scipy(n: int) -> None:
     x = torch.randn(4, n, dtype=torch.float64)

@@ -55,7 +55,9 @@ def project_simplex(x: Tensor, dim: int) -> Tensor:
     >>> project_simplex(torch.tensor([1.0, 0.5, -2.0]), -1)
     tensor([0.7500, 0.2500, 0.0000])
     """
-    return (x - simplex_threshold(x, dim)).clamp_min(0)
+    # Of numbers near to the largest no digit is lost beside 1, however large they are.
+    y = x - x.amax(dim, keepdim=True)
+    return (y - simplex_threshold(y, dim)).clamp_min(0)
 
 
 @measured
@@ -67,10 +69,11 @@ def simplex_threshold(x: Tensor, dim: int) -> Tensor:
     """
     falling = x.movedim(dim, -1).sort(-1, descending=True).values
     top = falling[..., :1]
-    # Of numbers near to the largest no digit is lost beside 1, however large they are.
     below = falling - top
     rank = torch.arange(1, x.shape[dim] + 1, dtype=x.dtype, device=x.device)
     thresholds = (below.cumsum(-1) - 1) / rank
-    count = (below > thresholds).sum(-1, keepdim=True)
-    chosen = thresholds.gather(-1, (count - 1).clamp_min(0))
-    return (top + chosen).movedim(-1, dim)
+    count = (below > thresholds).sum(-1, keepdim=True).clamp_min(1)
+    rough = thresholds.gather(-1, count - 1)
+    # Long sums that cancel have cost digits; what is left of them is a sum near to 1.
+    exact = rough + ((below - rough).clamp_min(0).sum(-1, keepdim=True) - 1) / count
+    return (top + exact).movedim(-1, dim)
