@@ -94,6 +94,14 @@ def test_the_nearest_points_of_a_batch_and_of_huge_matrices_are_found() -> None:
     assert torch.all(P[1][rows, columns] > 1 - 1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_no_entry_of_a_projection_is_so_small_that_it_could_not_train(dtype: torch.dtype) -> None:
+    for size in (0.3, 3.0, 1000.0):
+        assert (
+            DoublyStochastic().project(size * torch.randn(20, 16, 16, dtype=dtype)).min() > torch.finfo(dtype).eps / 32
+        )
+
+
 def test_a_permutation_matrix_comes_back_to_within_eps() -> None:
     value = torch.eye(6, dtype=torch.float64)[torch.randperm(6)]
     constraint = DoublyStochastic()

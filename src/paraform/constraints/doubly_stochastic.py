@@ -60,7 +60,7 @@ class DoublyStochastic(Constraint):
     def project(self, value: Tensor) -> Tensor:
         """The nearest point, and where it has a zero, ``eps`` off the face (see the class)."""
         self._check(value.shape, value.dtype)
-        return maps.off_the_faces(maps.project_doubly_stochastic(value), (-2, -1))
+        return maps.off_the_faces(maps.project_doubly_stochastic(value), (-2, -1), 0.5)
 
     def residual(self, value: Tensor) -> Tensor:
         """The Euclidean norm of all errors of sums, and of all negative entries."""

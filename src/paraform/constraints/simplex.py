@@ -53,7 +53,7 @@ class Simplex(Along):
     def project(self, value: Tensor) -> Tensor:
         """The nearest point, and where it has a zero, ``eps`` off the face (see the class)."""
         self._check(value.shape, value.dtype)
-        return maps.off_the_faces(maps.project_simplex(value, self.dim), (self.dim,))
+        return maps.off_the_faces(maps.project_simplex(value, self.dim), (self.dim,), 0.5)
 
     def residual(self, value: Tensor) -> Tensor:
         """The distance to the set, faces included."""

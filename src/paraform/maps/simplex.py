@@ -30,20 +30,22 @@ def log_ratios(p: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 @precise
-def off_the_faces(p: Tensor, dims: Sequence[int]) -> Tensor:
+def off_the_faces(p: Tensor, dims: Sequence[int], within: float = 0.0) -> Tensor:
     """``(1 - eps) p + eps / n`` where ``p`` has an entry that is not positive, else ``p``, for each point on its own.
 
     Args:
         p: probabilities along the last of ``dims``, ``n`` of them.
         dims: the dimensions that one point spans.
+        within: take entries up to this many ``eps / n`` for 0, as what arithmetic leaves of one.
 
     >>> off_the_faces(torch.tensor([[0.5, 0.5], [0.0, 1.0]]), (-1,))
     tensor([[5.0000e-01, 5.0000e-01],
             [5.9605e-08, 1.0000e+00]])
     """
     eps = torch.finfo(p.dtype).eps
-    mixed = (1 - eps) * p.clamp_min(0) + eps / max(p.shape[dims[-1]], 1)
-    return torch.where((p <= 0).any(tuple(dims), keepdim=True), mixed, p)
+    least = eps / max(p.shape[dims[-1]], 1)
+    on_a_face = (p <= within * least).any(tuple(dims), keepdim=True)
+    return torch.where(on_a_face, (1 - eps) * p.clamp_min(0) + least, p)
 
 
 @precise
