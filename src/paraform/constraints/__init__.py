@@ -2,6 +2,7 @@
 
 from .ball import Ball, UnitNorm
 from .base import Constraint, ConstraintError, ProjectionWarning
+from .blocks import Blocks
 from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
 from .hyperboloid import Hyperboloid
@@ -10,13 +11,16 @@ from .numbers import GreaterThan, Interval, LessThan, Positive
 from .ordered import Ordered
 from .orthogonal import Orthogonal
 from .positive_definite import PositiveDefinite
+from .scaled import Scaled
 from .simplex import Simplex
 from .spectral_norm import SpectralNorm
 from .symmetric import Skew, Symmetric
+from .transposed import Transposed
 from .weight_norm import WeightNorm
 
 __all__ = [
     "Ball",
+    "Blocks",
     "Constraint",
     "ConstraintError",
     "DoublyStochastic",
@@ -31,10 +35,12 @@ __all__ = [
     "Positive",
     "PositiveDefinite",
     "ProjectionWarning",
+    "Scaled",
     "Simplex",
     "Skew",
     "SpectralNorm",
     "Symmetric",
+    "Transposed",
     "UnitNorm",
     "WeightNorm",
 ]

@@ -37,7 +37,7 @@ def norm(x: Tensor, dim: Sequence[int]) -> Tensor:
     (tensor([[2.0000e+30]]), tensor(inf))
     """
     peak = largest(x, dim)
-    scale = torch.where(peak > 0, peak, 1)
+    scale = torch.where((peak > 0) & (peak < torch.inf), peak, 1)
     length: Tensor = scale * torch.linalg.vector_norm(x / scale, dim=tuple(dim), keepdim=True)
     return length
 
