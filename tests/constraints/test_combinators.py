@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from paraform.constraints import (
     Ball,
@@ -121,10 +122,11 @@ def test_a_raw_tensor_that_only_looks_like_the_value_is_left_as_it_is() -> None:
 
 
 def test_a_checkpoint_of_torchs_spectral_norm_loads_through_flatten() -> None:
-    theirs = nn.utils.spectral_norm(nn.Conv2d(2, 4, 3), n_power_iterations=50)
+    theirs = nn.utils.spectral_norm(nn.Conv2d(2, 4, 3), n_power_iterations=500)
     theirs(torch.randn(1, 2, 5, 5))
     theirs.eval()
-    value = theirs(torch.randn(1, 2, 5, 5)) is not None and theirs.weight.detach().clone()
+    theirs(torch.randn(1, 2, 5, 5))
+    value = theirs.weight.detach().clone()
     ours = register_parametrization(nn.Conv2d(2, 4, 3), "weight", Flatten(SpectralNorm()))
     ours.load_state_dict(theirs.state_dict())
     torch.testing.assert_close(ours.weight.detach(), value, rtol=1e-4, atol=1e-5)
@@ -133,7 +135,7 @@ def test_a_checkpoint_of_torchs_spectral_norm_loads_through_flatten() -> None:
 def test_a_pruned_checkpoint_loads_through_flatten_with_its_mask() -> None:
     theirs = nn.Conv2d(2, 3, 2)
     mask = (torch.rand(3, 2, 2, 2) > 0.5).float()
-    nn.utils.prune.custom_from_mask(theirs, "weight", mask)
+    prune.custom_from_mask(theirs, "weight", mask)
     ours = register_parametrization(nn.Conv2d(2, 3, 2), "weight", Flatten(Masked(torch.ones(3, 8))))
     state = theirs.state_dict()
     state["weight_mask"] = state["weight_mask"].flatten(1)
@@ -150,7 +152,7 @@ def test_a_scaled_orthogonal_starts_at_the_nearest_multiple_of_an_orthogonal_mat
 
 def test_a_complex_factor_is_real() -> None:
     value = torch.randn(3, 3, dtype=torch.complex128)
-    U, S, Vh = torch.linalg.svd(value)
+    S = torch.linalg.svdvals(value)
     constraint = Scaled(Orthogonal())
     s, _ = constraint.right_inverse(value)
     torch.testing.assert_close(s, S.mean())

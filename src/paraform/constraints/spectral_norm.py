@@ -89,11 +89,22 @@ class SpectralNorm(Constraint):
     old_names = {"_orig": "original", "_u": "_u", "_v": "_v", "": None}  # noqa: RUF012 (the base says so)
 
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """``W / sigma``, where the state has torch's singular vectors: there a small weight is made larger as well."""
+        """``W / sigma``, where the state has torch's singular vectors: there a small weight is made larger as well.
+
+        Raises:
+            ValueError: the vectors fit neither the rows nor the columns of the weight.
+        """
         weight, u = state.get("original"), state.get("_u")
         if weight is None or u is None:
             return None
-        return over_estimate(weight, u, state.get("_v"))
+        value = over_estimate(weight, u, state.get("_v"))
+        if value is None:
+            raise ValueError(
+                f"{self} expects a singular vector _u of the rows or the columns of a weight of shape "
+                f"{tuple(weight.shape)}, got one of shape {tuple(u.shape)} in the state; load it into a layer like "
+                f"the one that it was saved from, and then that layer's plain_state_dict here."
+            )
+        return value
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return self.bound * maps.contraction(shape, **options)
