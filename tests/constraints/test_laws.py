@@ -6,12 +6,12 @@ import pickle
 
 import pytest
 import torch
-from torch import Tensor
 
 from paraform.constraints import ConstraintError, ProjectionWarning
+from paraform.testing import LAWS, check_parametrization
+from tests.conftest import SEED
 from tests.constraints.sets import (
     CASES,
-    CLOSE,
     ENGINES,
     FOR_ALL,
     MATRIX_BY_MATRIX,
@@ -22,6 +22,10 @@ from tests.constraints.sets import (
     value_of,
 )
 
+EACH_LAW = pytest.mark.parametrize(
+    ("case", "law"),
+    [pytest.param(case, law, id=f"{law}-{case}") for case in CASES for law in LAWS if case.has(law)],
+)
 HAS_AN_OUTSIDE = pytest.mark.parametrize("case", [case for case in CASES if case.outside], ids=str)
 
 
@@ -31,6 +35,11 @@ def steps(layer: Layer, case: Case, count: int = 3) -> None:
         optimizer.zero_grad()
         (layer.weight - case.random()).abs().square().sum().backward()
         optimizer.step()
+
+
+@EACH_LAW
+def test_every_law_holds(case: Case, law: str) -> None:
+    check_parametrization(case.make, case.shape, dtype=case.dtype, laws=[law], seed=SEED)
 
 
 @FOR_ALL
@@ -88,69 +97,6 @@ def test_a_value_of_another_shape_or_not_finite_is_refused_and_changes_nothing(c
     assert torch.equal(constraint(*raws), before)
 
 
-@FOR_ALL
-def test_the_set_is_reached_from_the_raw_tensors_of_its_points(case: Case) -> None:
-    for dtype in (case.dtype,) if case.dtype.is_complex else (torch.float64, torch.float32):
-        constraint = case.make().eval()
-        value = constraint.sample(case.shape, dtype=dtype)
-        assert value.dtype == dtype
-        assert_inside(constraint, value)
-        raws = constraint.right_inverse(value)
-        assert_close(value_of(constraint, raws), value)
-
-
-@FOR_ALL
-def test_projecting_again_changes_nothing_and_no_other_point_is_nearer(case: Case) -> None:
-    constraint, value = case.make(), case.random()
-    projected = constraint.project(value)
-    assert_inside(constraint, projected)
-    assert_close(constraint.project(projected), projected)
-    if case.nearest:
-        distance = torch.linalg.vector_norm(projected - value)
-        for size in (0.01, 0.1, 1.0, 10.0):
-            other = constraint.project(projected + size * case.random())
-            assert torch.linalg.vector_norm(other - value) >= distance - CLOSE[torch.float64]
-
-
-@FOR_ALL
-def test_the_generator_decides_the_sample(case: Case) -> None:
-    draws = [
-        case.make().sample(case.shape, generator=torch.Generator().manual_seed(seed), dtype=case.dtype)
-        for seed in (1, 1, 2)
-    ]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-
-
-@FOR_ALL
-def test_first_and_second_derivatives_agree_with_finite_differences(case: Case) -> None:
-    constraint, raws = case.registered()
-    for raw in raws:
-        raw.requires_grad_()
-    assert torch.autograd.gradcheck(constraint, raws)
-    assert torch.autograd.gradgradcheck(constraint, raws)
-
-
-@FOR_ALL
-def test_the_degrees_of_freedom_are_the_rank_of_the_derivative(case: Case) -> None:
-    constraint, raws = case.registered()
-    flat = torch.cat([torch.view_as_real(raw).flatten() if raw.is_complex() else raw.flatten() for raw in raws])
-
-    def value(flat: Tensor) -> Tensor:
-        rest, pieces = flat, []
-        for raw in raws:
-            count = raw.numel() * (2 if raw.is_complex() else 1)
-            piece, rest = rest[:count], rest[count:]
-            pieces.append(
-                torch.view_as_complex(piece.reshape(*raw.shape, 2)) if raw.is_complex() else piece.reshape(raw.shape)
-            )
-        out = constraint(*pieces)
-        return torch.view_as_real(out).flatten() if out.is_complex() else out.flatten()
-
-    rank = torch.linalg.matrix_rank(torch.autograd.functional.jacobian(value, flat), rtol=CLOSE[torch.float64])
-    assert constraint.dof(case.shape, dtype=case.dtype) == rank
-
-
 @MATRIX_BY_MATRIX
 def test_a_batch_is_its_matrices_one_by_one(case: Case) -> None:
     batch = torch.randn((2, *case.shape), dtype=case.dtype)
@@ -160,14 +106,6 @@ def test_a_batch_is_its_matrices_one_by_one(case: Case) -> None:
         alone = case.make().eval()
         assert_close(value_of(alone, alone.right_inverse(matrix)), value)
         assert_close(alone.residual(matrix), residual)
-
-
-@FOR_ALL
-def test_vmap_over_raw_tensors_is_a_loop_over_them(case: Case) -> None:
-    constraint, raws = case.registered()
-    stacked = tuple(torch.stack([raw, 2 * raw]) for raw in raws)
-    mapped = torch.vmap(constraint)(*stacked)
-    assert_close(mapped, torch.stack([constraint(*raws), constraint(*(2 * raw for raw in raws))]))
 
 
 REAL = pytest.mark.parametrize("case", [case for case in CASES if not case.dtype.is_complex], ids=str)
@@ -195,15 +133,6 @@ def test_half_precision_values_are_admitted_and_come_back(case: Case) -> None:
     assert back.dtype == torch.bfloat16
     eps = torch.finfo(torch.bfloat16).eps
     torch.testing.assert_close(back, value, rtol=8 * eps, atol=2 * eps)
-
-
-@REAL
-def test_autocast_changes_nothing(case: Case) -> None:
-    constraint, raws = case.registered()
-    constraint, raws = constraint.float(), tuple(raw.float() for raw in raws)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = constraint(*raws)
-    assert torch.equal(inside, constraint(*raws))
 
 
 @FOR_ALL
@@ -278,10 +207,3 @@ def test_the_table_has_every_constraint() -> None:
     exported = {getattr(room, name) for name in room.__all__}
     concrete = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, room.Constraint)}
     assert {type(case.make()) for case in CASES} == concrete - {room.Constraint}
-
-
-@FOR_ALL
-def test_one_graph_compiles_the_whole_constraint(case: Case) -> None:
-    constraint, raws = case.registered()
-    compiled = torch.compile(constraint, fullgraph=True, backend="aot_eager")
-    assert_close(compiled(*raws), constraint(*raws))

@@ -1,1 +1,5 @@
-"""The laws that a parametrization can be held against."""
+"""The laws that any parametrization can be held against."""
+
+from .check import LAWS, LawError, check_parametrization
+
+__all__ = ["LAWS", "LawError", "check_parametrization"]

@@ -33,6 +33,10 @@ class Case:
         kind = "-complex" if self.dtype.is_complex else ""
         return f"{self.make()}{kind}-{'x'.join(map(str, self.shape))}"
 
+    def has(self, law: str) -> bool:
+        """Whether a law of :mod:`paraform.testing` is meant for it."""
+        return {"nearest": self.nearest, "batch": self.batch}.get(law, True)
+
     def layer(self, engine: object, value: Tensor | None = None, **options: bool) -> "Layer":
         return Layer(self.random() if value is None else value, self.make(**options), engine)
 

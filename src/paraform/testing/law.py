@@ -1,0 +1,43 @@
+"""What a law is, and how it says that it is broken or has nothing to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .subject import Subject
+
+
+class InapplicableError(Exception):
+    """A law has nothing to say about this parametrization; the message says why."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A name, a sentence, and a function that raises an AssertionError where it is not so."""
+
+    name: str
+    sentence: str
+    check: Callable[[Subject], None]
+
+
+_LAWS: dict[str, Law] = {}
+
+
+def law(check: Callable[[Subject], None]) -> Callable[[Subject], None]:
+    """Make a law of a function: its name is the law's, the first line of its docstring the sentence."""
+    _LAWS[check.__name__] = Law(check.__name__, (check.__doc__ or "").strip().splitlines()[0], check)
+    return check
+
+
+def all_laws() -> dict[str, Law]:
+    """Every law by its name, in the order in which they are checked."""
+    from . import copies, derivatives, inverse, membership, precision, projection, transforms  # noqa: F401
+
+    return _LAWS
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise an AssertionError with the numbers in ``message`` unless ``holds``."""
+    if not holds:
+        raise AssertionError(message)

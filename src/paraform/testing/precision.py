@@ -1,0 +1,89 @@
+"""Dtypes, devices, and numbers at the end of their range."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from .. import maps
+from .law import InapplicableError, law, require
+from .subject import Layer, Subject, distance, relative_error, tolerance
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+@law
+def single_precision(subject: Subject) -> None:
+    """In single precision the value is in the set, comes back, and gradients have the dtype of the raw tensors."""
+    dtype = subject.single()
+    layer = Layer(subject.random(dtype), subject.step()).eval()
+    value = layer.weight
+    outside, allowed = subject.outside(layer.step, value), tolerance(dtype)
+    require(value.dtype == dtype, f"the value of raw tensors of {dtype} has {value.dtype}")
+    require(outside <= allowed, f"in {dtype} the value is {outside:.3g} outside the set; {allowed:.3g} is allowed")
+    torch.autograd.backward(value.abs().sum())
+    for raw in layer.raws:
+        require(raw.grad is None or raw.grad.dtype == raw.dtype, "a gradient has another dtype than its raw tensor")
+    if hasattr(layer.step, "right_inverse"):
+        point = subject.point(dtype)
+        layer.weight = point
+        error = relative_error(layer.weight, point)
+        require(error <= allowed, f"in {dtype} a point of the set comes back with an error of {error:.3g}")
+
+
+@law
+def half_precision(subject: Subject) -> None:
+    """In float16 and bfloat16 the value is in the set to the resolution of the dtype, and gradients are finite."""
+    if subject.dtype.is_complex:
+        raise InapplicableError("it is complex")
+    for dtype in _HALVES:
+        layer = Layer(subject.random(dtype), subject.step()).eval()
+        value = layer.weight
+        require(value.dtype == dtype, f"the value of raw tensors of {dtype} has {value.dtype}")
+        allowed = 4 * torch.finfo(dtype).eps  # the value is rounded, and what it is computed from was
+        outside = subject.outside(layer.step, value) if value.numel() else 0.0
+        require(outside <= allowed, f"in {dtype} the value is {outside:.3g} outside the set; {allowed:.3g} is allowed")
+        torch.autograd.backward(value.sum())
+        for raw in layer.raws:
+            require(raw.grad is None or bool(torch.isfinite(raw.grad).all()), f"in {dtype} a gradient is not finite")
+
+
+@law
+def autocast(subject: Subject) -> None:
+    """Under autocast the value is the one without."""
+    layer = subject.stirred(subject.layer(subject.random(subject.single())))
+    with torch.autocast(subject.device.type, dtype=torch.bfloat16):
+        inside = layer.weight
+    error = float(distance(inside, layer.weight))
+    require(error == 0 and inside.dtype == layer.weight.dtype, f"under autocast the value moves by {error:.3g}")
+
+
+@law
+def device_and_dtype_follow(subject: Subject) -> None:
+    """A layer that is moved (to the meta device here, and a real one to single precision) computes there."""
+    layer = subject.layer()
+    if not subject.dtype.is_complex:  # nn.Module warns that it is new at moving complex tensors to other dtypes
+        value = copy.deepcopy(layer).float().weight
+        require(value.dtype == torch.float32, f"a layer that was moved to torch.float32 has a value of {value.dtype}")
+    value = layer.to("meta").weight
+    require(value.is_meta, f"a layer that was moved to the meta device has a value on {value.device}")
+
+
+@law
+def extremes(subject: Subject) -> None:
+    """From zeros and from numbers of 1e30 on, values and gradients are finite."""
+    dtype = subject.single()
+    for size in (0.0, 1e30):
+        layer = Layer(size * subject.random(dtype), subject.step()).eval()
+        value = layer.weight
+        _require_finite(value, f"the value of a tensor of size {size:g}")
+        loss = value.abs().square().sum() if size == 0 else torch.view_as_real(value + 0j).sum()
+        for gradient in torch.autograd.grad(loss, layer.raws, allow_unused=True):
+            if gradient is not None:
+                _require_finite(gradient, f"a gradient at a tensor of size {size:g}")
+
+
+def _require_finite(x: Tensor, what: str) -> None:
+    require(bool(torch.isfinite(x).all()) or not maps.has_entries(x), f"{what} has an entry that is nan or inf")

@@ -1,0 +1,91 @@
+"""What a set knows of itself: nearest points, random points, its dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .law import InapplicableError, law, require
+from .subject import Subject, distance, relative_error, tolerance, value_at
+
+
+def _with(subject: Subject, name: str) -> Any:
+    step = subject.step()
+    if not hasattr(step, name):
+        raise InapplicableError(f"it has no {name}")
+    return step
+
+
+@law
+def projection(subject: Subject) -> None:
+    """The projection is in the set, and projecting again changes nothing."""
+    step, value = _with(subject, "project"), subject.random()
+    once = step.project(value)
+    outside, again = subject.outside(step, once), relative_error(step.project(once), once)
+    allowed = tolerance(value.dtype)
+    require(outside <= allowed, f"the projection is {outside:.3g} outside the set; {allowed:.3g} is allowed")
+    require(again <= allowed, f"projecting again moves it by {again:.3g}; {allowed:.3g} is allowed")
+
+
+@law
+def nearest(subject: Subject) -> None:
+    """No random point of the set is nearer than the projection."""
+    step, value = _with(subject, "project"), subject.random()
+    nearest = step.project(value)
+    others = [step.project(nearest + size * subject.random()) for size in (1e-3, 1e-2, 0.1, 1.0, 10.0) for _ in "12"]
+    least, reached = min(float(distance(other, value)) for other in others), float(distance(nearest, value))
+    require(
+        least >= reached - tolerance(value.dtype) * max(1.0, reached),
+        f"the projection is at distance {reached:.6g}, another point of the set at {least:.6g}",
+    )
+
+
+@law
+def sample(subject: Subject) -> None:
+    """Samples are in the set, of the shape and dtype asked for, and the generator decides them."""
+    step = _with(subject, "sample")
+
+    def draw(seed: int) -> Tensor:
+        generator = torch.Generator(subject.device).manual_seed(seed)
+        drawn: Tensor = step.sample(subject.shape, generator=generator, dtype=subject.dtype, device=subject.device)
+        return drawn
+
+    first, outside = draw(1), subject.outside(step, draw(1))
+    require(
+        (first.shape, first.dtype) == (torch.Size(subject.shape), subject.dtype),
+        f"a sample has shape {tuple(first.shape)} and {first.dtype}, asked for {subject.shape} and {subject.dtype}",
+    )
+    allowed = tolerance(subject.dtype)
+    require(outside <= allowed, f"a sample is {outside:.3g} outside the set; {allowed:.3g} is allowed")
+    require(torch.equal(first, draw(1)), "two samples with equal generators differ")
+    many = torch.stack([draw(seed) for seed in range(2, 7)])
+    one = subject.step().dof(subject.shape, dtype=subject.dtype) if hasattr(step, "dof") else 1
+    require(one == 0 or not bool((many == many[0]).all()), "samples with other generators are all the same")
+
+
+@law
+def dof(subject: Subject) -> None:
+    """The degrees of freedom are the rank of the derivative of the map."""
+    _with(subject, "dof")
+    layer = subject.stirred(subject.layer(subject.point()))
+    step, raws = layer.step, [raw.detach() for raw in layer.raws]
+    sizes = [_flat(raw).numel() for raw in raws]
+
+    def value(flat: Tensor) -> Tensor:
+        pieces = zip(torch.split(flat, sizes), raws, strict=True)
+        return _flat(value_at(step, [_like(piece, raw) for piece, raw in pieces]))
+
+    jacobian = torch.func.jacrev(value)(torch.cat([_flat(raw) for raw in raws]))
+    rank = int(torch.linalg.matrix_rank(jacobian, rtol=tolerance(subject.dtype)))
+    said = step.dof(subject.shape, dtype=subject.dtype)
+    require(said == rank, f"dof says {said}, the derivative has rank {rank}")
+
+
+def _flat(x: Tensor) -> Tensor:
+    return (torch.view_as_real(x) if x.is_complex() else x).flatten()
+
+
+def _like(flat: Tensor, x: Tensor) -> Tensor:
+    return torch.view_as_complex(flat.reshape(*x.shape, 2)) if x.is_complex() else flat.reshape(x.shape)
