@@ -1,5 +1,6 @@
 """One seed for the whole run, printed at its head; one torch thread a worker, so that two workers share two cores."""
 
+import gc
 import os
 import random
 import sys
@@ -29,5 +30,8 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True)
 def _compiled_anew() -> None:
     # torch.compile counts its recompilations of a function over the whole process, and refuses after a few.
-    if "torch._dynamo" in sys.modules:
+    if "torch._dynamo" in sys.modules and torch._dynamo.utils.counters["frames"]:
+        # A reset counts names from 1 again: what was compiled before must be gone, or it takes a new one's names along.
+        gc.collect()
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()

@@ -165,7 +165,7 @@ class Scaled(Constraint):
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         like = torch.empty(shape, device="meta")
-        points = maps.size(like, self._dims(like)).numel() if self.constraint.fixed_size else 0
+        points = maps.size(like, self._dims(like)).numel() if self.constraint.fixed_size and like.numel() else 0
         return self.constraint._dof(shape, reals) + points
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:

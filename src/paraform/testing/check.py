@@ -39,10 +39,10 @@ def check_parametrization(
 ) -> dict[str, str]:
     """Hold a parametrization, a constraint of paraform or your own module, against the laws of :data:`LAWS`.
 
-    A plain module needs a ``forward``, and for most laws a ``right_inverse``. Laws about a set (its projection,
-    residual, samples, dimension) apply to a module that has the methods ``project``, ``residual``, ``sample`` and
-    ``dof`` of :class:`paraform.Constraint`. Random numbers come from ``seed`` alone, and torch's generators are left as
-    they were.
+    A plain module needs a ``forward``, and for most laws a ``right_inverse``. Laws about its set (projection, residual,
+    samples, dimension) apply to a module that has the methods ``project``, ``residual``, ``sample`` and ``dof`` of
+    :class:`paraform.Constraint`; whether values stay in the set is asked of the first two. Random numbers come
+    from ``seed`` alone, and torch's generators are left as they were.
 
     Args:
         make: gives a new parametrization at each call: a class, or a ``lambda`` that has the arguments. What it returns

@@ -43,6 +43,7 @@ def functional_call(subject: Subject) -> None:
     """``torch.func.functional_call`` with other raw tensors is a layer that has them, with their gradients."""
     layer = _moved(subject)
     x = torch.ones((), dtype=subject.dtype, device=subject.device)
+    layer(x)  # what a step keeps from a read must not be what it gives for other raw tensors
     raws = {name: (0.5 * raw.detach()).requires_grad_() for name, raw in layer.named_parameters()}
     got = torch.func.functional_call(layer, raws, (x,))
     with torch.no_grad():

@@ -1,0 +1,369 @@
+"""Each law catches the fault that it is there for, and lets pass what is right."""
+
+from __future__ import annotations
+
+import copy
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from paraform.constraints import Orthogonal, Skew, Symmetric
+from paraform.testing import LAWS, LawError, check_parametrization
+
+SHAPE = (3, 3)
+
+
+class Mirror(nn.Module):
+    """A parametrization that a user might write: symmetric matrices, with what a set knows of itself. All laws hold."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.triu() + raw.triu(1).mT
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return self.project(value)
+
+    def project(self, value: Tensor) -> Tensor:
+        return value / 2 + value.mT / 2
+
+    def residual(self, value: Tensor) -> Tensor:
+        return torch.linalg.matrix_norm(value.float() - value.float().mT).to(torch.float64)
+
+    def sample(self, shape: Any, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+        return self.project(torch.randn(shape, generator=generator, dtype=dtype, device=device))
+
+    def dof(self, shape: Any, *, dtype: Any = None) -> int:
+        return math.prod(shape[:-2]) * shape[-1] * (shape[-1] + 1) // 2
+
+
+class Exact(Mirror):
+    def residual(self, value: Tensor) -> Tensor:
+        return torch.linalg.vector_norm((value / 1e20 - value.mT / 1e20).double(), dim=(-2, -1)) * 1e20
+
+
+class NotSymmetric(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.triu() + 1.001 * raw.triu(1).mT
+
+
+class Decays(Exact):
+    """Takes the sign of its diagonal from a trained tensor, as torch's Householder map does."""
+
+    def forward(self, raw: Tensor, sign: Tensor) -> Tensor:
+        value = raw.triu(1) + raw.triu(1).mT + torch.diag_embed(raw.diagonal(dim1=-2, dim2=-1))
+        return value + (sign - 1) * torch.ones_like(value).triu(1)
+
+    def right_inverse(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        return self.project(value), torch.ones((), dtype=value.dtype, device=value.device)
+
+
+class InverseOff(Exact):
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return 1.01 * self.project(value)
+
+
+class OtherInverse(Exact):
+    """Right for what it samples, which has no trace, and wrong for other values."""
+
+    def sample(self, shape: Any, **options: Any) -> Tensor:
+        drawn = super().sample(shape, **options)
+        return drawn - torch.diag_embed(drawn.diagonal(dim1=-2, dim2=-1))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return self.project(value) - 0.01 * torch.diag_embed(value.diagonal(dim1=-2, dim2=-1))
+
+
+class NewParameter(Exact):
+    def right_inverse(self, value: Tensor) -> tuple[Tensor]:
+        return (self.project(value),)
+
+
+class SilentResidual(Exact):
+    def residual(self, value: Tensor) -> Tensor:
+        return torch.zeros(value.shape[:-2], dtype=value.dtype, device=value.device)
+
+
+class ProjectsTwice(Exact):
+    def project(self, value: Tensor) -> Tensor:
+        return 0.9 * super().project(value)
+
+
+class FarProjection(Exact):
+    def project(self, value: Tensor) -> Tensor:
+        return value.triu() + value.triu(1).mT
+
+
+class SampleOutside(Exact):
+    def sample(self, shape: Any, **options: Any) -> Tensor:
+        return torch.randn(shape, **options)
+
+
+class SampleWithoutGenerator(Exact):
+    def sample(self, shape: Any, *, generator: Any = None, **options: Any) -> Tensor:
+        return super().sample(shape, **options)
+
+
+class ConstantSample(Exact):
+    def sample(self, shape: Any, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+        return torch.ones(shape, dtype=dtype, device=device)
+
+
+class WrongFreedom(Exact):
+    def dof(self, shape: Any, *, dtype: Any = None) -> int:
+        return super().dof(shape) + 1
+
+
+class Detached(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        value = super().forward(raw)
+        return value + torch.diag_embed(value.diagonal(dim1=-2, dim2=-1) - value.diagonal(dim1=-2, dim2=-1).detach())
+
+
+class FirstOrderOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.save_for_backward(x)
+        return x + x**3
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (x,) = context.saved_tensors
+        return gradient * (1 + 3 * x.detach() ** 2)
+
+
+class WrongSecondDerivative(nn.Module):
+    def forward(self, raw: Tensor) -> Tensor:
+        return FirstOrderOnly.apply(raw)
+
+
+class MixesTheBatch(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        return super().forward(raw) * (1 + (raw - raw.mean(tuple(range(raw.ndim - 2)), keepdim=True)).abs().amax())
+
+
+class ReadsANumber(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        value = super().forward(raw)
+        return value if float(value.detach().abs().max()) >= 0 else -value
+
+
+class HoldsItsParameter(Exact):
+    """Computes from the Parameter that it saw first, whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[Tensor] = []
+
+    def forward(self, raw: Tensor) -> Tensor:
+        if not self.held and isinstance(raw, nn.Parameter):
+            self.held.append(raw)
+        return super().forward(self.held[0] if self.held else raw)
+
+
+class Noisy(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        return super().forward(raw) * (1 + 0.1 * torch.rand((), dtype=raw.dtype))
+
+
+class Unpicklable(Exact):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = lambda x: x
+
+
+class HoldsStateOutsideOfItsState(Exact):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 1 + torch.rand(())
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return super().forward(raw) * self.scale.to(raw)
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return self.project(value) / self.scale.to(value)
+
+
+class SharesWithItsCopies(Exact):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = [torch.zeros(())]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharesWithItsCopies:
+        other = type(self)()
+        other.shared = self.shared
+        return other
+
+    def forward(self, raw: Tensor) -> Tensor:
+        value = super().forward(raw)
+        self.shared[0] = self.shared[0] + 1
+        return value + self.shared[0].to(value)
+
+
+class HalfInHalf(Exact):
+    """Sums of squares overflow in float16."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        value = super().forward(raw)
+        large = 300 * torch.ones((), dtype=raw.dtype, device=raw.device)
+        return value * (large * large) / (large * large)
+
+
+class AlwaysFloat32(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        return super().forward(raw).float() if raw.dtype == torch.bfloat16 else super().forward(raw)
+
+
+class UnderAutocast(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        identity = torch.eye(raw.shape[-1], dtype=raw.dtype, device=raw.device)
+        return super().forward(raw @ identity)
+
+
+class OnTheCpu(Exact):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.ones(SHAPE[-1], dtype=torch.float64)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return super().forward(raw) * self.one.to(raw.dtype)
+
+
+class NotAtZero(Exact):
+    def forward(self, raw: Tensor) -> Tensor:
+        value = super().forward(raw)
+        return value / value.norm(dim=(-2, -1), keepdim=True)
+
+    def project(self, value: Tensor) -> Tensor:
+        mirrored = super().project(value)
+        return mirrored / mirrored.norm(dim=(-2, -1), keepdim=True)
+
+
+# Which laws each fault breaks; others than these would mean that a law sees what is not its own.
+FAULTS: dict[type[nn.Module], set[str]] = {
+    NotSymmetric: {"start", "training", "assignment", "round_trip", "raw_round_trip", "single_precision"},
+    Decays: {"training"},
+    InverseOff: {"round_trip", "raw_round_trip", "single_precision"},
+    OtherInverse: {"raw_round_trip"},
+    SilentResidual: {"residual"},
+    ProjectsTwice: {"projection"},
+    FarProjection: {"nearest"},
+    SampleOutside: {"sample", "round_trip"},
+    SampleWithoutGenerator: {"sample"},
+    ConstantSample: {"sample"},
+    WrongFreedom: {"dof"},
+    Detached: {"first_derivatives"},
+    WrongSecondDerivative: {"second_derivatives"},
+    MixesTheBatch: {"batch"},
+    ReadsANumber: {"compile", "export", "vmap"},
+    HoldsItsParameter: {"functional_call"},
+    Noisy: {"cached", "deepcopy"},
+    NewParameter: {"one_original_stays"},
+    Unpicklable: {"pickling"},
+    HoldsStateOutsideOfItsState: {"state_dict"},
+    SharesWithItsCopies: {"deepcopy"},
+    HalfInHalf: {"half_precision"},
+    AlwaysFloat32: {"half_precision"},
+    UnderAutocast: {"autocast"},
+    OnTheCpu: {"device_and_dtype_follow"},
+    NotAtZero: {"extremes"},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_each_fault_is_caught_by_the_laws_that_are_there_for_it(fault: type[nn.Module]) -> None:
+    laws = FAULTS[fault]
+    with pytest.raises(LawError) as caught:
+        check_parametrization(fault, SHAPE, laws=laws)
+    assert set(caught.value.broken) == laws
+
+
+def test_every_law_has_a_fault_that_it_catches() -> None:
+    assert set().union(*FAULTS.values()) == set(LAWS)
+
+
+def test_every_law_lets_a_right_parametrization_pass() -> None:
+    found = check_parametrization(Exact, SHAPE)
+    assert set(found) == set(LAWS)
+    assert set(found.values()) == {"holds"}
+
+
+def test_a_plain_module_is_held_against_what_applies() -> None:
+    class Plain(nn.Module):
+        def forward(self, raw: Tensor) -> Tensor:
+            return raw.tril()
+
+    found = check_parametrization(Plain, SHAPE, laws=set(LAWS) - {"pickling"})
+    assert found["round_trip"] == "does not apply: it has no right_inverse"
+    assert found["nearest"] == "does not apply: it has no project"
+    assert found["vmap"] == "holds"
+
+
+def test_functions_and_pairs_are_parametrizations_too() -> None:
+    assert check_parametrization(lambda: (torch.exp, torch.log), (3,), draw=torch.rand, laws=["round_trip", "start"])
+    with pytest.raises(LawError, match="nan or inf"):
+        check_parametrization(lambda: (torch.exp, torch.log), (3,), laws=["start"])
+
+
+def test_torchs_householder_map_loses_its_signs_to_weight_decay() -> None:
+    def householder() -> nn.Module:
+        layer = parametrizations.orthogonal(nn.Linear(3, 5), orthogonal_map="householder", use_trivialization=False)
+        step = copy.deepcopy(layer.parametrizations.weight[0])
+        step.residual = Orthogonal().residual  # a plain module says what its set is
+        return step
+
+    with pytest.raises(LawError, match="steps of AdamW with decay") as caught:
+        check_parametrization(householder, (5, 3), laws=["start", "training"], draw=_orthonormal)
+    assert set(caught.value.broken) == {"training"}
+
+
+def _orthonormal(shape: Any, **options: Any) -> Tensor:
+    return torch.linalg.qr(torch.randn(shape, **options)).Q
+
+
+def test_the_message_has_the_law_the_numbers_and_what_was_tested() -> None:
+    with pytest.raises(LawError) as caught:
+        check_parametrization(WrongFreedom, SHAPE, laws=["dof", "vmap"], seed=3)
+    assert str(caught.value).splitlines() == [
+        "WrongFreedom() on shape (3, 3), float64 (seed 3) breaks 1 of the 2 laws checked:",
+        "  dof: The degrees of freedom are the rank of the derivative of the map.",
+        "    dof says 7, the derivative has rank 6",
+    ]
+
+
+def test_a_law_or_a_dtype_that_there_is_none_of_is_refused() -> None:
+    with pytest.raises(ValueError, match="got nearby"):
+        check_parametrization(Skew, SHAPE, laws=["nearby"])
+    with pytest.raises(ValueError, match=r"got torch\.float32"):
+        check_parametrization(Skew, SHAPE, dtype=torch.float32)
+
+
+def test_the_random_numbers_of_the_caller_are_left_as_they_were() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    check_parametrization(Symmetric, SHAPE, laws=["start", "nearest"])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_many_checks_in_one_process_do_not_exhaust_the_compiler() -> None:
+    for _ in range(10):
+        check_parametrization(Skew, (2, 2), laws=["compile"])
+
+
+def test_the_laws_need_nothing_but_torch() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['pytest', 'hypothesis', 'scipy', 'numpy.testing'], None));"
+        "from paraform.testing import check_parametrization; from paraform import Skew;"
+        "print(check_parametrization(Skew, (3, 3))['export'])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["holds"]
+
+
+def test_a_complex_form_is_checked_in_complex_numbers() -> None:
+    assert check_parametrization(Orthogonal, (3, 2), dtype=torch.complex128, laws=["dof", "round_trip"])
