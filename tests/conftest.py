@@ -1,6 +1,5 @@
 """One seed for the whole run, printed at its head; one torch thread a worker, so that two workers share two cores."""
 
-import gc
 import os
 import random
 import sys
@@ -31,7 +30,5 @@ def _seeded() -> None:
 def _compiled_anew() -> None:
     # torch.compile counts its recompilations of a function over the whole process, and refuses after a few.
     if "torch._dynamo" in sys.modules and torch._dynamo.utils.counters["frames"]:
-        # A reset counts names from 1 again: what was compiled before must be gone, or it takes a new one's names along.
-        gc.collect()
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
