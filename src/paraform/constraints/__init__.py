@@ -2,6 +2,7 @@
 
 from .ball import Ball, UnitNorm
 from .base import Constraint, ConstraintError, ProjectionWarning
+from .block_diagonal import BlockDiagonal
 from .blocks import Blocks
 from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
@@ -15,17 +16,24 @@ from .scaled import Scaled
 from .simplex import Simplex
 from .spectral_norm import SpectralNorm
 from .symmetric import Skew, Symmetric
+from .toeplitz import Circulant, Toeplitz
+from .traceless import Hamiltonian, Traceless
 from .transposed import Transposed
+from .triangular import Banded, Triangular
 from .weight_norm import WeightNorm
 
 __all__ = [
     "Ball",
+    "Banded",
+    "BlockDiagonal",
     "Blocks",
+    "Circulant",
     "Constraint",
     "ConstraintError",
     "DoublyStochastic",
     "Flatten",
     "GreaterThan",
+    "Hamiltonian",
     "Hyperboloid",
     "Interval",
     "LessThan",
@@ -40,7 +48,10 @@ __all__ = [
     "Skew",
     "SpectralNorm",
     "Symmetric",
+    "Toeplitz",
+    "Traceless",
     "Transposed",
+    "Triangular",
     "UnitNorm",
     "WeightNorm",
 ]

@@ -1,5 +1,7 @@
 """Tensors that are zero where a mask says so."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +52,60 @@ class Masked(Constraint):
             self.register_buffer("mask", torch.as_tensor(mask).detach().clone().bool())
         self._lost = False
 
+    @classmethod
+    def by_magnitude(cls, weight: Tensor, amount: float, *, strict: bool = False) -> Masked:
+        """The mask that leaves out the entries of least magnitude, as ``torch.nn.utils.prune.l1_unstructured`` does.
+
+        Args:
+            weight: whose entries are compared. Of equal ones, those that come first are left out first.
+            amount: how many are left out: a fraction, a float from 0 to 1, or a number, an int.
+            strict: see :class:`Constraint`.
+
+        Raises:
+            TypeError: ``amount`` is neither a float nor an int.
+            ValueError: it is negative, or more than there is.
+
+        >>> Masked.by_magnitude(torch.tensor([[0.1, -2.0], [3.0, -0.2]]), 0.5).mask
+        tensor([[False,  True],
+                [ True, False]])
+        """
+        count = _how_many(amount, weight.numel())
+        order = torch.sort(weight.detach().abs().flatten(), stable=True).indices
+        mask = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
+        mask[order[:count]] = False
+        return cls(mask.reshape(weight.shape), strict=strict)
+
+    @classmethod
+    def n_of_m(cls, weight: Tensor, n: int, m: int, *, strict: bool = False) -> Masked:
+        """The mask that keeps the ``n`` largest magnitudes of every ``m`` in a row along the last dimension.
+
+        2 of 4 is the pattern that sparse tensor cores multiply at twice the rate (A. Mishra and others, *Accelerating
+        sparse deep neural networks*, 2021, section 3). Of equal ones, those that come first are kept.
+
+        Args:
+            weight: whose entries are compared.
+            n: how many are kept.
+            m: of how many.
+            strict: see :class:`Constraint`.
+
+        Raises:
+            ValueError: not ``0 <= n <= m``, or the last dimension of ``weight`` is no multiple of ``m``.
+
+        >>> Masked.n_of_m(torch.tensor([[0.1, -2.0, 3.0, -0.2, 1.0, 1.0, 1.0, 1.0]]), 2, 4).mask.int()
+        tensor([[0, 1, 1, 0, 1, 1, 0, 0]], dtype=torch.int32)
+        """
+        if not 0 <= n <= m or m < 1:
+            raise ValueError(f"Masked.n_of_m expects n of m with 0 <= n <= m, got {n} of {m}; 2 of 4 is usual.")
+        if weight.ndim < 1 or weight.shape[-1] % m:
+            raise ValueError(
+                f"Masked.n_of_m expects a weight whose last dimension is a multiple of {m}, got shape "
+                f"{tuple(weight.shape)}; choose another m."
+            )
+        groups = weight.detach().abs().reshape(*weight.shape[:-1], weight.shape[-1] // m, m)
+        order = torch.sort(groups, dim=-1, descending=True, stable=True).indices
+        mask = torch.zeros_like(groups, dtype=torch.bool).scatter(-1, order[..., :n], True)
+        return cls(mask.reshape(weight.shape), strict=strict)
+
     def forward(self, raw: Tensor) -> Tensor:
         # Chosen, not multiplied: 0 times inf behind the mask would be nan.
         return torch.where(self.mask, raw, 0)
@@ -76,7 +132,7 @@ class Masked(Constraint):
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * int(self.mask.expand(shape).count_nonzero())
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Masked":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Masked:
         was_meta = self.mask.is_meta
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._lost |= was_meta and not self.mask.is_meta
@@ -109,3 +165,15 @@ class Masked(Constraint):
     def extra_repr(self) -> str:
         kept = f"mask={tuple(self.mask.shape)}"
         return f"{kept}, strict=True" if self.strict else kept
+
+
+def _how_many(amount: float, total: int) -> int:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise TypeError(f"Masked.by_magnitude expects a fraction or a number of entries, got {amount!r}; give one.")
+    most = total if isinstance(amount, int) else 1
+    if not 0 <= amount <= most:
+        raise ValueError(
+            f"Masked.by_magnitude expects an amount from 0 to {most}, got {amount}; a fraction is a float, a number of "
+            f"entries an int."
+        )
+    return amount if isinstance(amount, int) else round(amount * total)

@@ -1,17 +1,15 @@
 """Symmetric and skew-symmetric matrices."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .. import maps
-from .base import Constraint
 from .rounding import mirrors
 from .shapes import batch_size, require_square
+from .subspace import Subspace
 
 
-class Symmetric(Constraint):
+class Symmetric(Subspace):
     r"""Symmetric matrices, :math:`X^\top = X`; for complex tensors Hermitian ones, :math:`X^H = X`.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n + 1) / 2`` a matrix (complex: ``n^2``).
@@ -33,8 +31,6 @@ class Symmetric(Constraint):
     tensor(True)
     """
 
-    decays = True
-
     def forward(self, raw: Tensor) -> Tensor:
         return maps.symmetric(raw)
 
@@ -53,10 +49,6 @@ class Symmetric(Constraint):
     def _settled(self, value: Tensor) -> Tensor:
         return self.forward(value)
 
-    def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        normal = maps.standard_normal(shape, **options)
-        return maps.hermitian_part(normal)
-
     def _dof(self, shape: torch.Size, reals: int) -> int:
         n = shape[-1]
         return batch_size(shape) * (n + reals * n * (n - 1) // 2)
@@ -65,7 +57,7 @@ class Symmetric(Constraint):
         require_square(self, shape)
 
 
-class Skew(Constraint):
+class Skew(Subspace):
     r"""Skew-symmetric matrices, :math:`X^\top = -X`; for complex tensors skew-Hermitian ones, :math:`X^H = -X`.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n - 1) / 2`` a matrix (complex: ``n^2``).
@@ -85,8 +77,6 @@ class Skew(Constraint):
     True
     """
 
-    decays = True
-
     def forward(self, raw: Tensor) -> Tensor:
         return maps.skew(raw)
 
@@ -104,10 +94,6 @@ class Skew(Constraint):
 
     def _settled(self, value: Tensor) -> Tensor:
         return self.forward(value)
-
-    def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        normal = maps.standard_normal(shape, **options)
-        return maps.skew_part(normal)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         n = shape[-1]

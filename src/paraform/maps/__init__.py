@@ -1,12 +1,23 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
 from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
-from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above
+from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above, with_positive_diagonal
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
 from .hyperboloid import height_error, hyperboloid, project_hyperboloid
 from .norms import frobenius, matrix_dims, norm, size, unit
 from .ordered import decrease, isotonic, ordered, ordered_raw, untied
+from .patterns import (
+    band,
+    block_mask,
+    circulant,
+    circulant_means,
+    diagonal_means,
+    hamiltonian,
+    times_J,
+    toeplitz,
+    traceless,
+)
 from .polar import newton_schulz_factor, orthogonality_error, polar
 from .positive import (
     cholesky_raw,
@@ -22,25 +33,32 @@ from .random import contraction, exponential, haar, standard_normal, uniform
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
 from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
 from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at
-from .triangles import hermitian_part, skew, skew_from_lower, skew_part, symmetric
+from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric
 
 __all__ = [
     "above",
     "above_raw",
+    "band",
     "between",
     "between_raw",
+    "block_mask",
     "cayley",
     "cayley_at",
     "cholesky_raw",
+    "circulant",
+    "circulant_means",
     "clamp_spectrum",
     "clip_singular_values",
     "contraction",
     "decrease",
+    "diagonal_mask",
+    "diagonal_means",
     "doubly_stochastic",
     "excess",
     "exponential",
     "frobenius",
     "haar",
+    "hamiltonian",
     "has_cholesky",
     "has_entries",
     "height_error",
@@ -87,8 +105,12 @@ __all__ = [
     "standard_normal",
     "stochastic_error",
     "symmetric",
+    "times_J",
+    "toeplitz",
+    "traceless",
     "uniform",
     "unit",
     "untied",
+    "with_positive_diagonal",
     "working_dtype",
 ]

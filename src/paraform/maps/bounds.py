@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .positive import inverse_softplus, softplus
 from .precision import precise
+from .triangles import diagonal_mask
 
 Bound = Tensor | float
 
@@ -23,6 +24,17 @@ def above(raw: Tensor, lower: Bound) -> Tensor:
     tensor([1.0000, 1.6931, 6.0067])
     """
     return lower + softplus(raw)
+
+
+@precise
+def with_positive_diagonal(x: Tensor) -> Tensor:
+    """``x`` with the softplus of (the real part of) its diagonal in the place of that.
+
+    >>> with_positive_diagonal(torch.tensor([[0.0, 2.0], [3.0, -200.0]]))
+    tensor([[0.6931, 2.0000],
+            [3.0000, 0.0000]])
+    """
+    return torch.where(diagonal_mask(x), softplus(torch.real(x)).to(x.dtype), x)
 
 
 @precise

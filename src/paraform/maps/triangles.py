@@ -8,6 +8,16 @@ def _diagonal(x: Tensor) -> Tensor:
     return x.diagonal(dim1=-2, dim2=-1)
 
 
+def diagonal_mask(x: Tensor) -> Tensor:
+    """True on the diagonal of an ``m x n`` matrix such as those of ``x``.
+
+    >>> diagonal_mask(torch.zeros(2, 3))
+    tensor([[ True, False, False],
+            [False,  True, False]])
+    """
+    return torch.eye(*x.shape[-2:], dtype=torch.bool, device=x.device)
+
+
 def half_upper(raw: Tensor) -> Tensor:
     """The upper triangle of ``raw`` with half of its diagonal.
 
