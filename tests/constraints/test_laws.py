@@ -155,10 +155,10 @@ def test_the_degrees_of_freedom_are_the_rank_of_the_derivative(case: Case) -> No
 def test_a_batch_is_its_matrices_one_by_one(case: Case) -> None:
     batch = torch.randn((2, *case.shape), dtype=case.dtype)
     together = case.make().eval()
-    values = together(together.right_inverse(batch))
+    values = value_of(together, together.right_inverse(batch))
     for matrix, value, residual in zip(batch, values, together.residual(batch), strict=True):
         alone = case.make().eval()
-        assert_close(alone(alone.right_inverse(matrix)), value)
+        assert_close(value_of(alone, alone.right_inverse(matrix)), value)
         assert_close(alone.residual(matrix), residual)
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from . import combinators, definite, linear, norms, orthogonal
+from . import combinators, definite, linear, norms, orthogonal, rank
 from .case import CLOSE, ENGINES, Case, Family, Layer, assert_close, assert_inside, value_of
 
-FAMILIES = [module.FAMILY for module in (linear, orthogonal, definite, norms, combinators)]
+FAMILIES = [module.FAMILY for module in (linear, orthogonal, definite, rank, norms, combinators)]
 CASES = [case for family in FAMILIES for case in family.cases]
 
 MATRIX_BY_MATRIX = pytest.mark.parametrize("case", [case for case in CASES if case.batch], ids=str)
