@@ -12,8 +12,9 @@ from .shapes import batch_size, require_square
 
 
 class Correlation(Constraint):
-    r"""Correlation matrices, :math:`X = L L^\top` with rows of ``L`` of length 1: symmetric, positive semidefinite and
-    1 on the diagonal; Hermitian if complex.
+    r"""Correlation matrices, :math:`X = L L^\top` with rows of length 1 in ``L``; Hermitian if complex.
+
+    They are the positive semidefinite matrices with 1 on the diagonal.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n - 1) / 2`` a matrix (complex: ``n (n - 1)``).
     Raw tensor: its lower triangle is read. Each row of it gives the direction of one of ``L``, the Cholesky factor (J.

@@ -103,14 +103,18 @@ class FixedRank(LowRank):
         ValueError: ``rank`` is below 1, or the matrices have fewer rows or columns.
         RuntimeError: it stands behind another parametrization, where there is one tensor only.
 
-    A code of two numbers that the decoder, the pseudoinverse, can take back; it is smooth where the rank is fixed.
+    A code of two numbers, and its decoder: the pseudoinverse is a continuous function of the weight where the rank is
+    fixed, and nowhere else. So no step may lose a rank.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
     >>> layer = register_parametrization(nn.Linear(5, 4, bias=False), "weight", FixedRank(2))
+    >>> code = torch.randn(2, 4) @ layer.weight
+    >>> torch.allclose(code @ torch.linalg.pinv(layer.weight, rtol=1e-4) @ layer.weight, code, atol=1e-5)
+    True
     >>> with torch.no_grad():
-    ...     layer.parametrizations.weight.original0[:, 1] = 0  # what would be rank 1
-    >>> torch.linalg.matrix_rank(layer.weight, rtol=1e-7)
+    ...     layer.parametrizations.weight.original0[:, 1] = 0  # rank 1, but for the floor
+    >>> torch.linalg.matrix_rank(layer.weight, rtol=3e-7)
     tensor(2)
     """
 

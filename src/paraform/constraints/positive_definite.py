@@ -40,9 +40,9 @@ class PositiveDefinite(Constraint):
     semidefinite matrix, with eigenvalues of twice the floor at least.
 
     Args:
-        map: ``"cholesky"``, one matrix product; or ``"matrix_exp"``, one to one and smooth between all symmetric and
-            all positive definite matrices: the straight line from 0 to ``S`` is the geodesic from ``I`` to ``P`` of the
-            affine-invariant metric (R. Bhatia, *Positive Definite Matrices*, 2007, section 6.1).
+        map: ``"cholesky"``, one matrix product; or ``"matrix_exp"``, one to one and smooth, but for the floor, from all
+            symmetric to all positive definite matrices: the straight line from 0 to ``S`` is the geodesic from ``I`` to
+            ``P`` of the affine-invariant metric (R. Bhatia, *Positive Definite Matrices*, 2007, section 6.1).
         strict: see :class:`Constraint`.
 
     Raises:

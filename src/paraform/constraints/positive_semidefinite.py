@@ -12,8 +12,7 @@ from .shapes import batch_size, require_rank, require_sides, require_square
 
 
 class PositiveSemidefinite(Constraint):
-    r"""Symmetric positive semidefinite matrices, :math:`X = L L^\top`, of any, a bounded or a given rank; Hermitian if
-    complex.
+    r"""Positive semidefinite matrices, :math:`X = L L^\top`, of any, a bounded or a given rank; Hermitian if complex.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: with the rank ``r`` (``n`` for None), ``n r - r (r - 1) / 2`` a
     matrix (complex: ``2 n r - r^2``). Raw tensor: ``L``, of shape ``(*, n, r)``, all of it is read; weight decay of it
