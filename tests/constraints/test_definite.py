@@ -53,7 +53,9 @@ def test_the_value_is_the_exponential_of_the_lower_triangle(scale: float) -> Non
     S = scale * symmetric(5)
     value = PositiveDefinite("matrix_exp")(S.tril())
     np.testing.assert_allclose(value, scipy.linalg.expm(S.numpy()), rtol=1e-10, atol=1e-12 * float(value.trace()))
-    np.testing.assert_allclose(maps.logarithm(value), S, atol=1e-10)
+    # A small eigenvalue is known to eps of the largest one, and so is its logarithm.
+    condition = float(torch.linalg.cond(value))
+    np.testing.assert_allclose(maps.logarithm(value), S, rtol=0, atol=1e-13 * max(condition, 10))
 
 
 @pytest.mark.parametrize("map", ["cholesky", "matrix_exp"])
@@ -116,6 +118,16 @@ def test_zeros_and_matrices_of_smaller_rank_are_kept_and_can_grow(
         layer = layer_with(start, PositiveSemidefinite(rank))
         value = trained(layer, target, optimizer(layer.parameters(), lr=0.02), 1500)
         torch.testing.assert_close(value, target, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_a_rank_that_is_missing_can_grow_in_every_direction(size: float) -> None:
+    start = torch.zeros(4, 4)
+    start[0, 0] = size
+    for i in range(4):
+        layer = layer_with(start, PositiveSemidefinite(2))
+        layer.weight[i, i].backward()
+        assert layer.parametrizations.weight.original.grad[i, 0] != 0
 
 
 RAWS = {

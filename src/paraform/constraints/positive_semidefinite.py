@@ -22,7 +22,7 @@ class PositiveSemidefinite(Constraint):
     rank is below ``r``, no differentiable map onto the set has a gradient in the directions that are missing, since
     the set has only one side there. So that a weight of zeros, or of a smaller rank, can grow, an eigenvalue that is
     assigned below ``eps`` of the largest one becomes that (``eps`` that of the working precision), and zeros become
-    ``eps`` on ``r`` entries of the diagonal.
+    a matrix of entries below ``r eps``.
 
     With ``exact=True`` the set is open: the ``r`` largest eigenvalues are at least ``4 eps`` of the trace, and at least
     the smallest normal number, whatever the raw tensor is. A value that was assigned is in the set if the smallest of

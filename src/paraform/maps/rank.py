@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .finite import where_finite
-from .norms import frobenius, largest
+from .norms import frobenius, largest, unit
 from .polar import polar
 from .positive import floor
 from .precision import measured, precise, working_dtype
+from .spectral import irregular_rows
 
 
 @precise
@@ -59,13 +60,14 @@ def factors(x: Tensor, rank: int, exact: bool = False) -> tuple[Tensor, Tensor]:
     """The factors whose product (or, if ``exact``, :func:`product_of_full_rank`) is ``x``, of that rank at most.
 
     Shape: ``(*, m, n)`` to ``(*, m, r)`` and ``(*, r, n)``. Balanced: each has the square root of every singular value,
-    and the singular vectors. Where a singular value is zero but for rounding, the column of the left factor is (all
-    but) zero and the row of the right one as long as the longest, or 1, so that the product can grow there.
+    and the singular vectors. Where a singular value is zero but for rounding, the column of the left factor is zero,
+    and the row of the right one is not, so that the product can grow there: it is as long as the longest, or 1, in a
+    direction that has something of every feature (a singular vector could be one that never occurs).
 
     >>> factors(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), 2)
     (tensor([[2., 0.],
-            [0., 0.]]), tensor([[2., 0.],
-            [0., 2.]]))
+            [0., 0.]]), tensor([[ 2.0000,  0.0000],
+            [-1.2247,  1.5811]]))
     """
     wide = x.to(working_dtype(x.dtype))
     U, S, Vh = _leading(wide, rank)
@@ -74,8 +76,11 @@ def factors(x: Tensor, rank: int, exact: bool = False) -> tuple[Tensor, Tensor]:
         S = (S - (part / (1 + rank * part) * S).sum(-1, keepdim=True)).clamp_min(0)
     top = largest(S, (-1,))
     rounding = max(*x.shape[-2:], 1) * torch.finfo(wide.dtype).eps
-    length = torch.where(rounding * top < S, S, torch.where(top > 0, top, 1)).sqrt()
-    return (U * (S / length).unsqueeze(-2)).to(x.dtype), (length.unsqueeze(-1) * Vh).to(x.dtype)
+    is_zero = rounding * top >= S
+    left = U * torch.where(is_zero, 0, S).sqrt().unsqueeze(-2)
+    length = torch.where(is_zero, torch.where(top > 0, top, 1), S).sqrt().unsqueeze(-1)
+    right = length * torch.where(is_zero.unsqueeze(-1), unit(irregular_rows(S.shape[-1], wide), (-1,)), Vh)
+    return left.to(x.dtype), right.to(x.dtype)
 
 
 def _leading(x: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

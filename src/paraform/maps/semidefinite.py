@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from .finite import where_finite
-from .norms import frobenius, largest
+from .norms import frobenius, largest, unit
 from .positive import floor
 from .precision import measured, precise
+from .spectral import irregular_rows
 from .triangles import hermitian_part, skew_part
 
 
@@ -51,7 +52,8 @@ def gram_factor(x: Tensor, rank: int, exact: bool = False) -> Tensor:
     """``L`` of ``rank`` columns with ``L L^H`` (or, if ``exact``, :func:`gram_of_full_rank` of it) equal to ``x``.
 
     Shape: ``(*, n, n)`` to ``(*, n, r)``. A column of zeros would have no gradient. So eigenvalues below ``eps`` of the
-    largest one are raised to that; those of a zero matrix, to ``eps``.
+    largest one are raised to that; those of a zero matrix, to ``eps``. Their columns have something of every direction
+    (an eigenvector could be one in which there never is a gradient).
 
     >>> gram(gram_factor(torch.tensor([[1.0, 2.0], [2.0, 4.0]]), 1))
     tensor([[1., 2.],
@@ -63,6 +65,8 @@ def gram_factor(x: Tensor, rank: int, exact: bool = False) -> Tensor:
         eigenvalues = eigenvalues - (part / (1 + rank * part) * eigenvalues).sum(-1, keepdim=True)
     top = largest(eigenvalues.clamp_min(0), (-1,))
     least = torch.finfo(x.dtype).eps * torch.where(top > 0, top, 1)
+    anywhere = unit(irregular_rows(rank, x), (-1,)).mT
+    Q = torch.where((eigenvalues < least).unsqueeze(-2), anywhere, Q)
     return Q * torch.maximum(eigenvalues, least).sqrt().unsqueeze(-2)
 
 
