@@ -134,7 +134,7 @@ def test_a_search_misses_less_than_it_says(spectrum: Callable[[Tensor], Tensor])
 def test_a_matrix_that_is_built_to_be_orthogonal_to_the_start_is_found_in_float32_and_by_decomposition(
     top: float,
 ) -> None:
-    start = spectral._irregular_rows(spectral._BLOCK, torch.zeros(200, 200, dtype=torch.float64))
+    start = spectral.irregular_rows(spectral._BLOCK, torch.zeros(200, 200, dtype=torch.float64))
     hidden = torch.linalg.qr(torch.cat([start.mT, torch.randn(200, 1, dtype=torch.float64)], -1)).Q[:, -1:]
     assert (start @ hidden).abs().max() < 1e-13
     V = torch.linalg.qr(torch.cat([hidden, torch.randn(200, 199, dtype=torch.float64)], -1)).Q

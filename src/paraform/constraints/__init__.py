@@ -4,14 +4,18 @@ from .ball import Ball, UnitNorm
 from .base import Constraint, ConstraintError, ProjectionWarning
 from .block_diagonal import BlockDiagonal
 from .blocks import Blocks
+from .correlation import Correlation
 from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
 from .hyperboloid import Hyperboloid
+from .low_rank import FixedRank, LowRank
+from .low_rank_update import LowRankUpdate
 from .masked import Masked
 from .numbers import GreaterThan, Interval, LessThan, Positive
 from .ordered import Ordered
 from .orthogonal import Orthogonal
 from .positive_definite import PositiveDefinite
+from .positive_semidefinite import PositiveSemidefinite
 from .scaled import Scaled
 from .simplex import Simplex
 from .spectral_norm import SpectralNorm
@@ -30,18 +34,23 @@ __all__ = [
     "Circulant",
     "Constraint",
     "ConstraintError",
+    "Correlation",
     "DoublyStochastic",
+    "FixedRank",
     "Flatten",
     "GreaterThan",
     "Hamiltonian",
     "Hyperboloid",
     "Interval",
     "LessThan",
+    "LowRank",
+    "LowRankUpdate",
     "Masked",
     "Ordered",
     "Orthogonal",
     "Positive",
     "PositiveDefinite",
+    "PositiveSemidefinite",
     "ProjectionWarning",
     "Scaled",
     "Simplex",

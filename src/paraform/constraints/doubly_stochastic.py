@@ -74,7 +74,7 @@ class DoublyStochastic(Constraint):
         return maps.log_ratios(value, (-2, -1))
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        drawn = maps.exponential(shape, **options)
+        drawn = maps.standard_exponential(shape, **options)
         return maps.doubly_stochastic(maps.log_ratios(drawn, (-2, -1)))
 
     def _dof(self, shape: torch.Size, reals: int) -> int:

@@ -64,7 +64,7 @@ class GreaterThan(Bounded):
         return maps.above_raw(value, *bounds)
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        drawn = maps.exponential(shape, **options)
+        drawn = maps.standard_exponential(shape, **options)
         return drawn + self._bounds(drawn)[0]
 
     def _bounds(self, like: Tensor) -> tuple[Tensor | float, ...]:
@@ -159,7 +159,7 @@ class LessThan(Bounded):
         return -maps.above_raw(-value, -bounds[0])
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        drawn = maps.exponential(shape, **options)
+        drawn = maps.standard_exponential(shape, **options)
         return self._bounds(drawn)[0] - drawn
 
     def _bounds(self, like: Tensor) -> tuple[Tensor | float, ...]:

@@ -10,18 +10,29 @@ from .base import Constraint
 from .rounding import mirrors
 from .shapes import batch_size, require_square
 
+# Each with its inverse.
+_MAPS = {
+    "cholesky": (maps.positive_definite, maps.cholesky_raw),
+    "matrix_exp": (maps.exponential, maps.logarithm),
+}
+
 
 class PositiveDefinite(Constraint):
     r"""Symmetric positive definite matrices, :math:`P = L L^\top` with positive eigenvalues; Hermitian if complex.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n + 1) / 2`` a matrix (complex: ``n^2``).
-    Raw tensor: its lower triangle is read as ``L``, the diagonal through a softplus; the rest is ignored.
+    Raw tensor: its lower triangle is read, the rest is ignored. With ``map="cholesky"`` it is ``L``, with a softplus of
+    its diagonal. With ``map="matrix_exp"`` it is a symmetric ``S`` of which the value is the exponential,
+    ``P = exp(S)``; weight decay draws the value to the identity then.
     Samples: Wishart matrices of mean ``I`` with ``2 n`` degrees of freedom, few of them badly conditioned.
 
     The smallest eigenvalue is at least ``4 eps`` of the trace, ``eps`` that of float32 (5e-7) or, for double precision,
-    of float64: the value is ``L L^T`` plus that much of the identity, so that its Cholesky factorization succeeds
-    whatever the raw tensor is, as long as nothing under- or overflows. A half-precision value has been rounded once
-    more, which can take up to ``eps / 2`` of its own dtype times its Frobenius norm from the smallest eigenvalue.
+    of float64: the value is ``L L^T`` (or ``exp(S)``) plus that much of the identity, so that its Cholesky
+    factorization succeeds whatever the raw tensor is, as long as nothing under- or overflows. ``exp(S)`` overflows, to
+    inf or nan, where an eigenvalue of ``S`` is above 88 (float32) or 709 (float64), and all of it underflows where
+    all are below -87 (or -708); eigenvalues further than 14.6 (or 34.7) below the largest are raised to the floor.
+    A half-precision value has been rounded once more, which can take up to ``eps / 2`` of its own dtype times its
+    Frobenius norm from the smallest eigenvalue.
 
     A value whose Cholesky factorization succeeds in working precision (half-precision ones up to that rounding) is in
     the set; where its smallest eigenvalue is below the floor, it is raised to it without a warning. There is
@@ -29,10 +40,13 @@ class PositiveDefinite(Constraint):
     semidefinite matrix, with eigenvalues of twice the floor at least.
 
     Args:
+        map: ``"cholesky"``, one matrix product; or ``"matrix_exp"``, one to one and smooth, but for the floor, from all
+            symmetric to all positive definite matrices: the straight line from 0 to ``S`` is the geodesic from ``I`` to
+            ``P`` of the affine-invariant metric (R. Bhatia, *Positive Definite Matrices*, 2007, section 6.1).
         strict: see :class:`Constraint`.
 
     Raises:
-        ValueError: the matrices are not square.
+        ValueError: ``map`` is none of the two, or the matrices are not square.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -44,8 +58,14 @@ class PositiveDefinite(Constraint):
             [0., 0., 1.]], grad_fn=...)
     """
 
+    def __init__(self, map: str = "cholesky", *, strict: bool = False) -> None:
+        if map not in _MAPS:
+            raise ValueError(f"PositiveDefinite expects a map out of {', '.join(_MAPS)}, got {map!r}; name one.")
+        super().__init__(strict=strict)
+        self.map = map
+
     def forward(self, raw: Tensor) -> Tensor:
-        return maps.positive_definite(raw)
+        return _MAPS[self.map][0](raw)
 
     def project(self, value: Tensor) -> Tensor:
         """The symmetric part with its eigenvalues raised to twice what the set and the rounding of the entries ask."""
@@ -77,7 +97,7 @@ class PositiveDefinite(Constraint):
         return maps.symmetric(value.mH)  # the lower triangle is what a Cholesky factorization reads
 
     def _raw(self, value: Tensor) -> Tensor:
-        return maps.cholesky_raw(value)
+        return _MAPS[self.map][1](value)
 
 
 def _narrowing(value: Tensor) -> float:

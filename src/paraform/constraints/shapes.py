@@ -97,6 +97,34 @@ def require_entries(who: object, shape: Sequence[int], dim: int) -> None:
         raise ValueError(f"{who} expects vectors of one entry at least, got shape {tuple(shape)}; pick another tensor.")
 
 
+def require_rank(who: str, rank: object) -> int:
+    """``rank``, a whole number above 0, or an error that says so.
+
+    >>> require_rank("LowRank", 0)
+    Traceback (most recent call last):
+    ValueError: LowRank expects a rank of 1 at least, got 0; give the number of columns of a factor.
+    """
+    if not isinstance(rank, int) or isinstance(rank, bool):
+        raise TypeError(f"{who} expects a rank as an int, got {rank!r}; give the number of columns of a factor.")
+    if rank < 1:
+        raise ValueError(f"{who} expects a rank of 1 at least, got {rank}; give the number of columns of a factor.")
+    return rank
+
+
+def require_sides(who: object, shape: Sequence[int], rank: int) -> None:
+    """Raise a ValueError if a matrix of ``shape`` is too small to be of that rank.
+
+    >>> require_sides("FixedRank(rank=3)", (2, 5), 3)
+    Traceback (most recent call last):
+    ValueError: FixedRank(rank=3) expects matrices with 3 rows and columns at least, got shape (2, 5); use a smaller...
+    """
+    if min(shape[-2:]) < rank:
+        raise ValueError(
+            f"{who} expects matrices with {rank} rows and columns at least, got shape {tuple(shape)}; use a smaller "
+            f"rank."
+        )
+
+
 def batch_size(shape: Sequence[int]) -> int:
     """How many matrices a tensor of ``shape`` holds.
 

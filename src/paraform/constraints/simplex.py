@@ -67,7 +67,7 @@ class Simplex(Along):
         return maps.log_ratios(value, (self.dim,))
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        drawn = maps.exponential(shape, **options)
+        drawn = maps.standard_exponential(shape, **options)
         return drawn / drawn.sum(self.dim, keepdim=True)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:

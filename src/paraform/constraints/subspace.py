@@ -30,9 +30,6 @@ class Subspace(Constraint):
         """The distance to the set."""
         return _distance(value, self.project(value))
 
-    def _settled(self, value: Tensor) -> Tensor:
-        return self.project(value)
-
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return self.project(maps.standard_normal(shape, **options))
 

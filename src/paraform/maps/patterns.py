@@ -28,7 +28,8 @@ def block_mask(sizes: Sequence[tuple[int, int]], device: torch.device | None = N
             [False, False,  True]])
     """
     blocks = [torch.ones(size, dtype=torch.bool, device=device) for size in sizes]
-    return torch.block_diag(*blocks) if blocks else torch.ones(0, 0, dtype=torch.bool, device=device)
+    mask: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return mask
 
 
 @precise
@@ -121,9 +122,8 @@ def diagonal_means(x: Tensor) -> Tensor:
     """
     m, n = x.shape[-2:]
     index = _toeplitz_index(m, n, x.device).flatten()
-    zeros = torch.zeros((*x.shape[:-2], m + n - 1 if m * n else 0), dtype=x.dtype, device=x.device)
-    ones = torch.ones(index.shape, dtype=x.dtype, device=x.device)
-    counts = torch.zeros_like(zeros[(0,) * (x.ndim - 2)] if zeros.numel() else zeros.flatten()).index_add(
-        0, index, ones
-    )
-    return zeros.index_add(-1, index, x.flatten(-2) / counts[index])
+    diagonals = m + n - 1 if m * n else 0
+    k = torch.arange(diagonals, device=x.device)
+    lengths = torch.minimum(k + 1, diagonals - k).clamp_max(min(m, n))
+    zeros = torch.zeros((*x.shape[:-2], diagonals), dtype=x.dtype, device=x.device)
+    return zeros.index_add(-1, index, x.flatten(-2) / lengths[index])

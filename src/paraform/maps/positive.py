@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from .exponential import matrix_exp
 from .finite import where_finite
 from .norms import frobenius, norm
 from .precision import has_entries, measured, precise
-from .triangles import hermitian_part, skew_part, symmetric
+from .triangles import hermitian_part, skew_part, symmetric, symmetric_from_lower
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -32,7 +33,12 @@ def inverse_softplus(y: Tensor) -> Tensor:
 _FLOOR = 4
 
 
-def _floor(dtype: torch.dtype) -> float:
+def floor(dtype: torch.dtype) -> float:
+    """The part of its trace that a Gram matrix needs on its diagonal to be definite after rounding: ``4 eps``.
+
+    >>> floor(torch.float32) == 4 * torch.finfo(torch.float32).eps
+    True
+    """
     return _FLOOR * torch.finfo(dtype).eps
 
 
@@ -58,9 +64,12 @@ def positive_definite(raw: Tensor) -> Tensor:
             [2.0000, 5.0000]])
     """
     diagonal = softplus(torch.real(raw.diagonal(dim1=-2, dim2=-1)))
-    L = torch.tril(raw, -1) + torch.diag_embed(diagonal)
-    T = L @ L.mH
-    return _shifted(T, _of_trace(_floor(T.dtype), T))
+    return _floored_gram(torch.tril(raw, -1) + torch.diag_embed(diagonal))
+
+
+def _floored_gram(factor: Tensor) -> Tensor:
+    T = factor @ factor.mH
+    return _shifted(T, _of_trace(floor(T.dtype), T))
 
 
 @precise
@@ -82,10 +91,41 @@ def cholesky_raw(value: Tensor) -> Tensor:
     return symmetric(L.mH.triu(1) + torch.diag_embed(diagonal))
 
 
+@precise
+def exponential(raw: Tensor) -> Tensor:
+    """``T + 4 eps tr(T) I``, ``T = exp(S)``, with ``S`` the Hermitian matrix of the lower triangle of ``raw``.
+
+    Shape: ``(*, n, n)`` to ``(*, n, n)``. ``T`` is the square of ``exp(S / 2)``, which has half of its exponents: the
+    eigenvalues that rounding would make negative are the small ones of a Gram matrix, and ``eps`` has the same work as
+    in :func:`positive_definite`. An eigenvalue of ``S`` above ``log(max)``, 88 in float32, overflows to inf or nan.
+
+    >>> exponential(torch.diag(torch.tensor([0.0, 1.0])))
+    tensor([[1.0000, 0.0000],
+            [0.0000, 2.7183]])
+    """
+    return _floored_gram(matrix_exp(symmetric_from_lower(raw) / 2))
+
+
+@precise
+def logarithm(value: Tensor) -> Tensor:
+    """The Hermitian ``raw`` with ``exponential(raw) == value``, where there is one.
+
+    Shape: ``(*, n, n)`` to ``(*, n, n)``. By eigenvalues, and so without a derivative at repeated ones. Those of ``T``
+    below ``4 eps tr(T)`` are raised to it.
+
+    >>> logarithm(torch.e * torch.eye(2)).round(decimals=4)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    eigenvalues, Q = torch.linalg.eigh(_without_floor(value))
+    least = (floor(value.dtype) * eigenvalues.clamp_min(0)).sum(-1, keepdim=True)
+    return hermitian_part((Q * torch.maximum(eigenvalues, least).log().unsqueeze(-2)) @ Q.mH)
+
+
 def _without_floor(value: Tensor) -> Tensor:
     """``T`` of :func:`positive_definite`."""
-    floor = _floor(value.dtype)
-    return _shifted(value, _of_trace(-floor / (1 + value.shape[-1] * floor), value))
+    part = floor(value.dtype)
+    return _shifted(value, _of_trace(-part / (1 + value.shape[-1] * part), value))
 
 
 @measured
@@ -119,9 +159,9 @@ def clamp_spectrum(x: Tensor, rounding: float = 0.0) -> Tensor:
     eigenvalues, Q = torch.linalg.eigh(hermitian_part(x))
     positive = eigenvalues.clamp_min(0)
     least = torch.finfo(x.dtype).smallest_normal
-    floor = 2 * ((_floor(x.dtype) * positive).sum(-1, keepdim=True) + rounding * norm(positive, (-1,)))
-    floor = torch.where(floor > least, floor, 2 * (_floor(x.dtype) + rounding))
-    return hermitian_part((Q * torch.maximum(eigenvalues, floor).unsqueeze(-2)) @ Q.mH)
+    bottom = 2 * ((floor(x.dtype) * positive).sum(-1, keepdim=True) + rounding * norm(positive, (-1,)))
+    bottom = torch.where(bottom > least, bottom, 2 * (floor(x.dtype) + rounding))
+    return hermitian_part((Q * torch.maximum(eigenvalues, bottom).unsqueeze(-2)) @ Q.mH)
 
 
 @measured

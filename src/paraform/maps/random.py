@@ -41,10 +41,10 @@ def uniform(
     return torch.rand(tuple(shape), generator=generator, dtype=drawn, device=device)
 
 
-def exponential(shape: Sequence[int], **options: Any) -> Tensor:
+def standard_exponential(shape: Sequence[int], **options: Any) -> Tensor:
     """Independent numbers from the exponential law of mean 1; the options are those of :func:`uniform`.
 
-    >>> bool((exponential((2, 3)) >= 0).all())
+    >>> bool((standard_exponential((2, 3)) >= 0).all())
     True
     """
     return -torch.log1p(-uniform(shape, **options))

@@ -14,8 +14,12 @@ _DIRECTIONS = 128
 _BLOCK = 4
 
 
-def _irregular_rows(count: int, like: Tensor) -> Tensor:
-    """Rows that are orthogonal to no direction that a weight would have a reason to prefer."""
+def irregular_rows(count: int, like: Tensor) -> Tensor:
+    """Rows that are orthogonal to no direction that a weight would have a reason to prefer.
+
+    >>> irregular_rows(1, torch.empty(5, 2))
+    tensor([[-0.7469,  0.1959]])
+    """
     i = torch.arange(1, like.shape[-1] + 1, dtype=like.real.dtype, device=like.device)
     j = torch.arange(1, count + 1, dtype=like.real.dtype, device=like.device).unsqueeze(-1)
     return torch.cos(i * i * torch.sqrt(2 * j) + i * j).to(like.dtype)
@@ -33,7 +37,7 @@ def _krylov_basis(G: Tensor) -> Tensor:
     ``G`` can make (C. Musco and C. Musco, *Randomized block Krylov methods for stronger and faster approximate
     singular value decomposition*, 2015). Blocks are kept as rows, whose products with a matrix are faster.
     """
-    X = _orthonormal_rows(_irregular_rows(_BLOCK, G).expand(*G.shape[:-2], _BLOCK, G.shape[-1]))
+    X = _orthonormal_rows(irregular_rows(_BLOCK, G).expand(*G.shape[:-2], _BLOCK, G.shape[-1]))
     blocks = [X]
     for _ in range(_DIRECTIONS // _BLOCK - 1):
         X = _orthonormal_rows(X @ G)

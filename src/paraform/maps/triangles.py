@@ -42,6 +42,19 @@ def symmetric(raw: Tensor) -> Tensor:
     return upper + upper.mH + torch.diag_embed(torch.real(_diagonal(raw)))
 
 
+def symmetric_from_lower(raw: Tensor) -> Tensor:
+    """The symmetric (Hermitian) matrix whose lower triangle is that of ``raw``: what a Cholesky factorization reads.
+
+    Shape: ``(*, n, n)`` to ``(*, n, n)``. For complex ``raw`` the imaginary part of the diagonal is dropped.
+
+    >>> symmetric_from_lower(torch.tensor([[1.0, 9.0], [2.0, 3.0]]))
+    tensor([[1., 2.],
+            [2., 3.]])
+    """
+    lower = torch.tril(raw, -1)
+    return lower + lower.mH + torch.diag_embed(torch.real(_diagonal(raw)))
+
+
 def skew(raw: Tensor) -> Tensor:
     """The skew-symmetric (skew-Hermitian) matrix whose strict upper triangle is that of ``raw``.
 

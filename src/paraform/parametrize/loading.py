@@ -163,6 +163,9 @@ def _converted(chain: Any, found: _Found, assign: bool) -> tuple[Module, dict[st
         if found.value is not None:
             steps = twin._modules
             twin._modules = dict(list(steps.items())[: found.start])
+            for step in twin._modules.values():
+                if hasattr(step, "start_anew"):  # a step may keep what an assignment must not change: a load does
+                    step.start_anew()
             twin.right_inverse(like if assign else _as_held(like, originals_of(twin)))
             twin._modules = steps
     filled = _held(twin)

@@ -2,12 +2,11 @@
 
 import pytest
 
-from . import combinators, definite, linear, norms, numbers, orthogonal, stochastic, vectors
+from . import combinators, definite, linear, norms, numbers, orthogonal, rank, stochastic, vectors
 from .case import CLOSE, ENGINES, Case, Family, Layer, assert_close, assert_inside, value_of
 
-FAMILIES = [
-    module.FAMILY for module in (numbers, vectors, linear, orthogonal, definite, stochastic, norms, combinators)
-]
+_MODULES = [numbers, vectors, linear, orthogonal, definite, rank, stochastic, norms, combinators]
+FAMILIES = [module.FAMILY for module in _MODULES]
 CASES = [case for family in FAMILIES for case in family.cases]
 
 MATRIX_BY_MATRIX = pytest.mark.parametrize("case", [case for case in CASES if case.batch], ids=str)
