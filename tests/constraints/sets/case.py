@@ -76,6 +76,7 @@ class Family:
     title: str
     text: str  # what they have in common
     cases: Sequence[Case]
+    functions: Sequence[Callable[..., Constraint]] = ()  # that make constraints, and are told about beside the sets
 
     @property
     def sets(self) -> list[type[Constraint]]:
