@@ -38,17 +38,29 @@ from .rank import distance_to_rank, factors, has_rank, nearest_of_rank, product,
 from .roots import hermitian_tanh, inverse_sqrt
 from .semidefinite import distance_to_semidefinite, gram, gram_factor, gram_of_full_rank, nearest_semidefinite
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
-from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
-from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at, polar_at
+from .spectral import (
+    almost_orthogonal_raw,
+    bring_singular_values,
+    clip_singular_values,
+    distance_to_singular_values,
+    excess,
+    is_within,
+    scaled_to_bound,
+)
+from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
+from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
 
 __all__ = [
     "above",
     "above_raw",
+    "almost_orthogonal_at",
+    "almost_orthogonal_raw",
     "band",
     "between",
     "between_raw",
     "block_mask",
+    "bring_singular_values",
     "cayley",
     "cayley_at",
     "cholesky_raw",
@@ -66,6 +78,7 @@ __all__ = [
     "distance_of_det",
     "distance_to_rank",
     "distance_to_semidefinite",
+    "distance_to_singular_values",
     "doubly_stochastic",
     "excess",
     "exponential",
@@ -74,6 +87,7 @@ __all__ = [
     "gram",
     "gram_factor",
     "gram_of_full_rank",
+    "grassmann_at",
     "haar",
     "hamiltonian",
     "has_cholesky",
@@ -136,6 +150,9 @@ __all__ = [
     "stochastic_error",
     "symmetric",
     "symmetric_from_lower",
+    "symplectic_at",
+    "symplectic_error",
+    "symplectic_factor",
     "times_J",
     "toeplitz",
     "traceless",

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .norms import largest
 from .precision import precise
-from .roots import inverse_sqrt
+from .roots import hermitian_tanh, inverse_sqrt
 from .triangles import half_upper, hermitian_part, skew_from_lower
 
 
@@ -137,6 +137,36 @@ def polar_at(base: Tensor, raw: Tensor) -> Tensor:
         W, P, G = _tangent(base, raw)
         Y, excess = base + base @ W + P, W.mH @ W + G
     return _restored(Y @ inverse_sqrt(_identity(excess) + excess), base)
+
+
+@precise
+def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
+    """:func:`cayley_at` along the part ``P`` of ``raw`` alone, which moves the span of ``base`` and turns none in it.
+
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``.
+
+    >>> grassmann_at(torch.eye(2, 1), torch.tensor([[7.0], [2.0]])).T
+    tensor([[0., 1.]])
+    """
+    _, P, G = _tangent(base, raw)
+    return _restored((2 * base + P) @ torch.linalg.inv(_identity(G) + G / 4) - base, base)
+
+
+@precise
+def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
+    """``Q (I + slack tanh(S))`` with the Hermitian part ``S`` of ``base^H raw``.
+
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. ``Q`` is :func:`cayley_at` of the rest, written for tall
+    matrices, square ones too.
+
+    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.tensor([0.0, 50.0])), 0.1)
+    tensor([[1.0000, 0.0000],
+            [0.0000, 1.1000]])
+    """
+    W, P, G = _tangent(base, raw)
+    K = W / 2 - G / 4
+    Q = _restored((2 * base + P) @ torch.linalg.inv(_identity(K) - K) - base, base)
+    return Q + slack * (Q @ hermitian_tanh(hermitian_part(base.mH @ raw)))
 
 
 @precise

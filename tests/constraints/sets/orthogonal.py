@@ -2,7 +2,7 @@
 
 import torch
 
-from paraform.constraints import Orthogonal
+from paraform.constraints import AlmostOrthogonal, Grassmann, Orthogonal, Symplectic
 from tests.constraints.sets.case import Case, Family
 
 C = torch.complex128
@@ -32,6 +32,10 @@ def special_cayley(**options: bool) -> Orthogonal:
     return Orthogonal("cayley", special=True, **options)
 
 
+def almost(**options: bool) -> AlmostOrthogonal:
+    return AlmostOrthogonal(0.2, **options)
+
+
 def slices(**options: bool) -> Orthogonal:
     return Orthogonal(slices=True, **options)
 
@@ -48,6 +52,13 @@ FAMILY = Family(
         Case(special, (3, 3)),
         Case(special_cayley, (2, 2, 2), batch=False),
         Case(special, (3, 3), C, nearest=False),
+        Case(Grassmann, (4, 2)),
+        Case(Grassmann, (2, 2, 3), C, batch=False),
+        Case(almost, (4, 3)),
+        Case(almost, (2, 2, 3), batch=False),
+        Case(almost, (3, 3), C),
+        Case(Symplectic, (2, 4, 4), nearest=False, edges=((0, 0), (2, 2))),
+        Case(Symplectic, (2, 2), nearest=False, edges=()),
         Case(slices, (2, 2, 3, 2)),
     ],
 )
