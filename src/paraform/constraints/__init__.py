@@ -10,6 +10,7 @@ from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
 from .grassmann import Grassmann
 from .hyperboloid import Hyperboloid
+from .invertible import Invertible, SpecialLinear
 from .low_rank import FixedRank, LowRank
 from .low_rank_update import LowRankUpdate
 from .masked import Masked
@@ -47,6 +48,7 @@ __all__ = [
     "Hamiltonian",
     "Hyperboloid",
     "Interval",
+    "Invertible",
     "LessThan",
     "LowRank",
     "LowRankUpdate",
@@ -60,6 +62,7 @@ __all__ = [
     "Scaled",
     "Simplex",
     "Skew",
+    "SpecialLinear",
     "SpectralNorm",
     "Symmetric",
     "Symplectic",

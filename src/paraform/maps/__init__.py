@@ -6,6 +6,14 @@ from .correlation import correlation_error, correlation_factor, correlations, ne
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
 from .exponential import matrix_exp
+from .groups import (
+    distance_to_invertible,
+    error_of_det,
+    group_at,
+    project_invertible,
+    project_special_linear,
+    reciprocal_condition,
+)
 from .hyperboloid import height_error, hyperboloid, project_hyperboloid
 from .norms import frobenius, matrix_dims, norm, size, unit
 from .ordered import decrease, isotonic, ordered, ordered_raw, untied
@@ -76,10 +84,12 @@ __all__ = [
     "diagonal_mask",
     "diagonal_means",
     "distance_of_det",
+    "distance_to_invertible",
     "distance_to_rank",
     "distance_to_semidefinite",
     "distance_to_singular_values",
     "doubly_stochastic",
+    "error_of_det",
     "excess",
     "exponential",
     "factors",
@@ -88,6 +98,7 @@ __all__ = [
     "gram_factor",
     "gram_of_full_rank",
     "grassmann_at",
+    "group_at",
     "haar",
     "hamiltonian",
     "has_cholesky",
@@ -130,10 +141,13 @@ __all__ = [
     "product_of_full_rank",
     "project_doubly_stochastic",
     "project_hyperboloid",
+    "project_invertible",
     "project_simplex",
+    "project_special_linear",
     "pulled_between",
     "pulled_into_ball",
     "raised_above",
+    "reciprocal_condition",
     "scaled_to_bound",
     "simplex",
     "simplex_threshold",

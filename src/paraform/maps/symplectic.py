@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from .groups import group_at
 from .norms import frobenius, largest
 from .patterns import hamiltonian, times_J
 from .polar import polar
 from .precision import measured, precise
-from .triangles import hermitian_part, skew_part
 
 # Newton's iteration halves what is too large and then squares the error; this is enough for a condition number of 1e15.
 _STEPS = 60
@@ -17,18 +17,13 @@ _STEPS = 60
 def symplectic_at(base: Tensor, raw: Tensor) -> Tensor:
     """``base exp(K) exp(S)``, the skew part ``K`` and the symmetric part ``S`` of the Hamiltonian matrix of ``raw``.
 
-    Shape: ``(*, 2n, 2n)`` twice to the same. Every symplectic matrix is such a product with ``base = I``, its polar
-    decomposition, of which both factors are symplectic (S. Helgason, *Differential Geometry, Lie Groups, and Symmetric
-    Spaces*, 1978, chapter VI, Theorem 1.1).
+    Shape: ``(*, 2n, 2n)`` twice to the same. See :func:`group_at`: both factors are symplectic.
 
     >>> squeeze = symplectic_at(torch.eye(2), torch.diag(torch.tensor([1.0, -1.0])))
     >>> torch.allclose(squeeze, torch.diag(torch.tensor([1.0, -1.0]).exp()))
     True
     """
-    A = hamiltonian(raw)
-    # In a batch: torch.matrix_exp of a single small matrix is off by more than rounding (pytorch issue 196592).
-    K, S = torch.matrix_exp(torch.stack([skew_part(A), hermitian_part(A)])).unbind()
-    return base @ K @ S
+    return group_at(base, hamiltonian(raw))
 
 
 @measured
