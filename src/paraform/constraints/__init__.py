@@ -22,6 +22,7 @@ from .positive_semidefinite import PositiveSemidefinite
 from .scaled import Scaled
 from .simplex import Simplex
 from .spectral_norm import SpectralNorm
+from .stable import Hurwitz, Schur
 from .symmetric import Skew, Symmetric
 from .symplectic import Symplectic
 from .toeplitz import Circulant, Toeplitz
@@ -46,6 +47,7 @@ __all__ = [
     "Grassmann",
     "GreaterThan",
     "Hamiltonian",
+    "Hurwitz",
     "Hyperboloid",
     "Interval",
     "Invertible",
@@ -60,6 +62,7 @@ __all__ = [
     "PositiveSemidefinite",
     "ProjectionWarning",
     "Scaled",
+    "Schur",
     "Simplex",
     "Skew",
     "SpecialLinear",

@@ -55,6 +55,17 @@ from .spectral import (
     is_within,
     scaled_to_bound,
 )
+from .stable import (
+    abscissa,
+    hurwitz,
+    hurwitz_raw,
+    lyapunov,
+    near_hurwitz,
+    near_schur,
+    schur,
+    schur_raw,
+    spectral_radius,
+)
 from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
 from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
@@ -62,6 +73,7 @@ from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, ske
 __all__ = [
     "above",
     "above_raw",
+    "abscissa",
     "almost_orthogonal_at",
     "almost_orthogonal_raw",
     "band",
@@ -108,6 +120,8 @@ __all__ = [
     "hermitian_part",
     "hermitian_tanh",
     "householder_at",
+    "hurwitz",
+    "hurwitz_raw",
     "hyperboloid",
     "indefiniteness",
     "into_ball",
@@ -119,10 +133,13 @@ __all__ = [
     "length_beyond",
     "log_ratios",
     "logarithm",
+    "lyapunov",
     "matrix_dims",
     "matrix_exp",
     "matrix_exp_at",
     "measured",
+    "near_hurwitz",
+    "near_schur",
     "nearest_correlation",
     "nearest_of_rank",
     "nearest_semidefinite",
@@ -149,6 +166,8 @@ __all__ = [
     "raised_above",
     "reciprocal_condition",
     "scaled_to_bound",
+    "schur",
+    "schur_raw",
     "simplex",
     "simplex_threshold",
     "size",
@@ -159,6 +178,7 @@ __all__ = [
     "slice_norms",
     "softplus",
     "special_polar",
+    "spectral_radius",
     "standard_exponential",
     "standard_normal",
     "stochastic_error",
