@@ -163,8 +163,14 @@ def _mapped(raw: Tensor, transform: transforms.Transform) -> Tensor:
 @maps.precise
 def _inverse(value: Tensor, where: TorchSet, transform: transforms.Transform) -> Tensor:
     # Once more off the edge: a narrower dtype may have rounded the value back onto it.
-    raw: Tensor = transform.inv(where.inside(value))
-    return raw
+    return _finite_inverse(where.inside(value), transform)
+
+
+def _finite_inverse(value: Tensor, transform: transforms.Transform) -> Tensor:
+    # Of what is not known, a value on the edge may have an infinite inverse. An exponential is eps from the edge here.
+    far = -math.log(torch.finfo(value.dtype).eps)
+    raw: Tensor = transform.inv(value)
+    return torch.nan_to_num(raw, 0.0, far, -far)
 
 
 class _UnitRows(transforms.CorrCholeskyTransform):
@@ -194,9 +200,7 @@ class _Registered(TorchSet):
         self.span = constraint.event_dim
 
     def closest(self, x: Tensor) -> Tensor:
-        # Where the inverse is infinite, the point at which an exponential map would be eps from the edge.
-        far = -math.log(torch.finfo(x.dtype).eps)
-        other = self.transform(torch.nan_to_num(self.transform.inv(x), 0.0, far, -far))
+        other = self.transform(_finite_inverse(x, self.transform))
         accepted = self.constraint.check(x)  # type: ignore[no-untyped-call]
         return torch.where(at_entries(accepted, x, self.dims(x.ndim)), x, other)
 
