@@ -215,6 +215,31 @@ def test_only_the_piece_that_is_outside_moves() -> None:
     assert torch.equal(constraint.residual(torch.stack([inside, 3 * inside])), torch.tensor([0.0, 0.5]))
 
 
+def test_a_dimension_of_pieces_in_the_middle_of_a_point_does_not_join_them() -> None:
+    columns = from_distribution(constraints.stack([constraints.simplex, constraints.real_vector], dim=1))
+    first = torch.tensor([0.5, 0.5, 3.0])
+    residual = columns.residual(torch.stack([first, 9 * first], 1))
+    nearest = torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(residual, torch.stack([torch.dist(first, nearest), torch.tensor(0.0)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("bound", [0.1, 0.3, -0.7])
+def test_a_bound_that_half_precision_cannot_write_down_is_a_value(bound: float, dtype: torch.dtype) -> None:
+    for given in (constraints.greater_than(bound), constraints.less_than(bound)):
+        constraint = from_distribution(given, strict=True)
+        constraint.right_inverse(constraint.sample((3,), dtype=dtype))
+        value = torch.full((3,), bound, dtype=dtype)
+        assert torch.equal(constraint(constraint.right_inverse(value)), value)
+
+
+def test_an_entry_above_the_diagonal_is_not_overlooked_however_small() -> None:
+    constraint = from_distribution(constraints.corr_cholesky, strict=True)
+    constraint.right_inverse(torch.eye(2))
+    with pytest.raises(ConstraintError):
+        constraint.right_inverse(torch.tensor([[1.0, 1e-12], [0.0, 1.0]]))
+
+
 def test_an_event_of_several_numbers_moves_as_one_point() -> None:
     constraint = from_distribution(constraints.independent(constraints.positive, 1))
     assert constraint.residual(torch.tensor([[-3.0, -4.0], [1.0, 2.0]])).tolist() == [5.0, 0.0]
