@@ -6,6 +6,7 @@ from .base import Constraint, ConstraintError, ProjectionWarning
 from .block_diagonal import BlockDiagonal
 from .blocks import Blocks
 from .correlation import Correlation
+from .distribution import from_distribution
 from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
 from .grassmann import Grassmann
@@ -75,4 +76,5 @@ __all__ = [
     "Triangular",
     "UnitNorm",
     "WeightNorm",
+    "from_distribution",
 ]

@@ -1,7 +1,16 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
 from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
-from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above, with_positive_diagonal
+from .bounds import (
+    above,
+    above_raw,
+    between,
+    between_raw,
+    pulled_between,
+    raised_above,
+    strictly_between,
+    with_positive_diagonal,
+)
 from .correlation import correlation_error, correlation_factor, correlations, nearest_correlation, unit_diagonal
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
@@ -69,6 +78,7 @@ from .stable import (
 from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
 from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
+from .unit_rows import nearest_unit_rows, unit_rows, unit_rows_raw
 
 __all__ = [
     "above",
@@ -143,6 +153,7 @@ __all__ = [
     "nearest_correlation",
     "nearest_of_rank",
     "nearest_semidefinite",
+    "nearest_unit_rows",
     "newton_schulz_factor",
     "norm",
     "off_the_faces",
@@ -182,6 +193,7 @@ __all__ = [
     "standard_exponential",
     "standard_normal",
     "stochastic_error",
+    "strictly_between",
     "symmetric",
     "symmetric_from_lower",
     "symplectic_at",
@@ -193,6 +205,8 @@ __all__ = [
     "uniform",
     "unit",
     "unit_diagonal",
+    "unit_rows",
+    "unit_rows_raw",
     "untied",
     "updated",
     "with_positive_diagonal",
