@@ -10,10 +10,10 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 TITLES = {"Args": "Arguments", "Attributes": "Attributes", "Raises": "Errors", "Returns": "Returns"}
-LABEL = r"(Shape:|Freedom:|Raw tensors?:|Two raw tensors:?|Samples:|The nearest point:?)(?=[ ,])"
+LABEL = r"(Shape:|Freedom:|Freedom and map:|Raw tensors?:|Two raw tensors:?|Samples:|The nearest point:?)(?=[ ,])"
 FACTS = re.compile(rf"(?:^|(?<=[.)]) ){LABEL}")
 INLINE = re.compile(
     r":math:`(?P<math>[^`]+)`"
@@ -63,7 +63,7 @@ def parse(text: str) -> Docstring:
     ('A set.', [Section(title='Arguments', entries={'n': 'how many.'})], ['A use:', '>>> 1\\n1'])
     """
     summary, *blocks = re.split(r"\n{2,}", inspect.cleandoc(text))
-    made = replace(Docstring(joined(summary)), details=[], sections=[], example=[])
+    made = Docstring(joined(summary))
     for block in blocks:
         heading, _, body = block.partition("\n")
         if heading.rstrip(":") in TITLES and heading.endswith(":"):

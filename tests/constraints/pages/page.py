@@ -25,20 +25,9 @@ The examples go on from these lines, and run as tests:
 ```python
 import torch
 from paraform.constraints import *
-```
-"""
+```"""
 
-Public = Callable[..., Any]
-
-
-def public(kind: type[Constraint]) -> Public:
-    """What a user calls to make one: the class, or the function that it names as ``made_by``."""
-    made_by: Public = getattr(kind, "made_by", kind)
-    return made_by
-
-
-def members(family: Family) -> list[Public]:
-    return [public(kind) for kind in family.sets]
+Public = Callable[..., Any]  # a class, or a class method that makes one
 
 
 def name_of(member: Public) -> str:
@@ -51,7 +40,7 @@ def docstring_of(member: Public) -> Docstring:
 
 def links(prefix: str = "") -> dict[str, str]:
     """Where each constraint is written about, seen from the pages' folder, or from one above with a ``prefix``."""
-    places = {name_of(each): f"{family.name}.md" for family in FAMILIES for each in members(family)}
+    places = {name_of(each): f"{family.name}.md" for family in FAMILIES for each in family.sets}
     where = {name: f"{page}#{anchor(name)}" for name, page in places.items()}
     where["Constraint"] = "README.md#what-every-constraint-can-do"
     return {name: prefix + address for name, address in where.items()}
@@ -75,13 +64,14 @@ def signature(member: Public, name: str | None = None) -> str:
     """
     whole = inspect.signature(member)
     shown = [each.replace(annotation=each.empty) for each in whole.parameters.values() if each.name != "strict"]
-    return f"{name or name_of(member)}{whole.replace(parameters=shown, return_annotation=whole.empty)}"
+    arguments = str(whole.replace(parameters=shown, return_annotation=whole.empty))
+    return (name or name_of(member)) + arguments.replace("'", '"')  # as ruff, which reads the pages, writes them
 
 
 def page(family: Family) -> str:
     """The page of a family."""
     here = links()
-    contents = [f"- [`{name_of(each)}`](#{anchor(name_of(each))}): {summary(each, here)}" for each in members(family)]
+    contents = [f"- [`{name_of(each)}`](#{anchor(name_of(each))}): {summary(each, here)}" for each in family.sets]
     parts = [
         NOTE,
         f"# {family.title}",
@@ -89,15 +79,15 @@ def page(family: Family) -> str:
         "\n".join(contents),
         *shown(family, None),
         "What the words mean, and what every constraint can do, is told in [the overview](README.md).",
-        EXAMPLES.rstrip(),
-        *(part for each in members(family) for part in entry(family, each, here)),
+        EXAMPLES,
+        *(part for each in family.sets for part in entry(family, each, here)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def shown(family: Family, member: Public | None) -> list[str]:
     """The pictures of one constraint; those of several, if None is given."""
-    names = {name_of(each) for each in members(family)}
+    names = {name_of(each) for each in family.sets}
     wanted = [
         each
         for each in PICTURES
@@ -157,7 +147,7 @@ def overview(here: dict[str, str]) -> str:
     lines = ["| constraint | the set that the weight lies in | freedom |", "| --- | --- | --- |"]
     for family in FAMILIES:
         lines.append(f"| **[{family.title}]({family.name}.md)** | | |")
-        for each in members(family):
+        for each in family.sets:
             freedom = cell(markdown(docstring_of(each).freedom, here))
             lines.append(f"| {call(each, here)} | {cell(summary(each, here))} | {freedom} |")
     return "\n".join(lines)
@@ -169,7 +159,7 @@ def catalogue() -> str:
     lines = ["| constraint | the set that the weight lies in |", "| --- | --- |"]
     for family in FAMILIES:
         lines.append(f"| **[{family.title}](docs/sets/{family.name}.md)** | |")
-        lines += [f"| {call(each, here)} | {cell(in_short(each, here))} |" for each in members(family)]
+        lines += [f"| {call(each, here)} | {cell(in_short(each, here))} |" for each in family.sets]
     return "\n".join(lines)
 
 
@@ -202,7 +192,7 @@ def files() -> dict[Path, str]:
     return {**made, FOLDER / "README.md": index(), README: readme(README.read_text(encoding="utf-8"))}
 
 
-def drawn(families: Sequence[Family] = FAMILIES) -> list[Picture]:
+def drawn() -> list[Picture]:
     """The pictures whose constraints there are."""
-    names = {name_of(each) for family in families for each in members(family)}
-    return [each for each in PICTURES if set(each.sets) <= names]
+    names = links()
+    return [each for each in PICTURES if all(name in names for name in each.sets)]
