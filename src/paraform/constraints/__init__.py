@@ -1,5 +1,6 @@
 """The sets: parametrizations that know where their values lie."""
 
+from .almost_orthogonal import AlmostOrthogonal
 from .ball import Ball, UnitNorm
 from .base import Constraint, ConstraintError, ProjectionWarning
 from .block_diagonal import BlockDiagonal
@@ -7,6 +8,7 @@ from .blocks import Blocks
 from .correlation import Correlation
 from .doubly_stochastic import DoublyStochastic
 from .flatten import Flatten
+from .grassmann import Grassmann
 from .hyperboloid import Hyperboloid
 from .low_rank import FixedRank, LowRank
 from .low_rank_update import LowRankUpdate
@@ -20,6 +22,7 @@ from .scaled import Scaled
 from .simplex import Simplex
 from .spectral_norm import SpectralNorm
 from .symmetric import Skew, Symmetric
+from .symplectic import Symplectic
 from .toeplitz import Circulant, Toeplitz
 from .traceless import Hamiltonian, Traceless
 from .transposed import Transposed
@@ -27,6 +30,7 @@ from .triangular import Banded, Triangular
 from .weight_norm import WeightNorm
 
 __all__ = [
+    "AlmostOrthogonal",
     "Ball",
     "Banded",
     "BlockDiagonal",
@@ -38,6 +42,7 @@ __all__ = [
     "DoublyStochastic",
     "FixedRank",
     "Flatten",
+    "Grassmann",
     "GreaterThan",
     "Hamiltonian",
     "Hyperboloid",
@@ -57,6 +62,7 @@ __all__ = [
     "Skew",
     "SpectralNorm",
     "Symmetric",
+    "Symplectic",
     "Toeplitz",
     "Traceless",
     "Transposed",

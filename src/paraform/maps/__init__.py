@@ -20,7 +20,7 @@ from .patterns import (
     toeplitz,
     traceless,
 )
-from .polar import newton_schulz_factor, orthogonality_error, polar
+from .polar import distance_of_det, newton_schulz_factor, orthogonality_error, polar, special_polar, without_phase
 from .positive import (
     cholesky_raw,
     clamp_spectrum,
@@ -35,19 +35,32 @@ from .positive import (
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, haar, standard_exponential, standard_normal, uniform
 from .rank import distance_to_rank, factors, has_rank, nearest_of_rank, product, product_of_full_rank, updated
+from .roots import hermitian_tanh, inverse_sqrt
 from .semidefinite import distance_to_semidefinite, gram, gram_factor, gram_of_full_rank, nearest_semidefinite
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
-from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
-from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at
+from .spectral import (
+    almost_orthogonal_raw,
+    bring_singular_values,
+    clip_singular_values,
+    distance_to_singular_values,
+    excess,
+    is_within,
+    scaled_to_bound,
+)
+from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
+from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
 
 __all__ = [
     "above",
     "above_raw",
+    "almost_orthogonal_at",
+    "almost_orthogonal_raw",
     "band",
     "between",
     "between_raw",
     "block_mask",
+    "bring_singular_values",
     "cayley",
     "cayley_at",
     "cholesky_raw",
@@ -62,8 +75,10 @@ __all__ = [
     "decrease",
     "diagonal_mask",
     "diagonal_means",
+    "distance_of_det",
     "distance_to_rank",
     "distance_to_semidefinite",
+    "distance_to_singular_values",
     "doubly_stochastic",
     "excess",
     "exponential",
@@ -72,6 +87,7 @@ __all__ = [
     "gram",
     "gram_factor",
     "gram_of_full_rank",
+    "grassmann_at",
     "haar",
     "hamiltonian",
     "has_cholesky",
@@ -79,12 +95,14 @@ __all__ = [
     "has_rank",
     "height_error",
     "hermitian_part",
+    "hermitian_tanh",
     "householder_at",
     "hyperboloid",
     "indefiniteness",
     "into_ball",
     "into_ball_raw",
     "inverse_softplus",
+    "inverse_sqrt",
     "is_within",
     "isotonic",
     "length_beyond",
@@ -105,6 +123,7 @@ __all__ = [
     "ordered_raw",
     "orthogonality_error",
     "polar",
+    "polar_at",
     "positive_definite",
     "precise",
     "product",
@@ -125,11 +144,15 @@ __all__ = [
     "skew_part",
     "slice_norms",
     "softplus",
+    "special_polar",
     "standard_exponential",
     "standard_normal",
     "stochastic_error",
     "symmetric",
     "symmetric_from_lower",
+    "symplectic_at",
+    "symplectic_error",
+    "symplectic_factor",
     "times_J",
     "toeplitz",
     "traceless",
@@ -139,5 +162,6 @@ __all__ = [
     "untied",
     "updated",
     "with_positive_diagonal",
+    "without_phase",
     "working_dtype",
 ]
