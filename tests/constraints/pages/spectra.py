@@ -51,11 +51,12 @@ def eigenvalues(
     x, y = pairs(truth, 2 * N, noise)
     start, end = trained(found, x, y, constraint)
     _, free = trained(found, x, y, None)
+    name = f"{type(constraint).__name__}()"
     points(before, found, "x", ORANGE, "as it was found")
-    points(before, start, "o", BLUE, f"registered with {constraint!r}")
+    points(before, start, "o", BLUE, f"registered with {name}")
     points(after, truth, "s", GREY, "of the map that is learned")
     points(after, free, "x", ORANGE, "without a constraint")
-    points(after, end, "o", BLUE, f"with {constraint!r}")
+    points(after, end, "o", BLUE, f"with {name}")
     reach = 1.15 * max(float(torch.linalg.eigvals(each).abs().max()) for each in (found, start, truth, free, end))
     for axes, title in ((before, "before training"), (after, "after training")):
         plain(axes, title)
@@ -130,8 +131,8 @@ def singular_values(figure: Figure) -> None:
     start, end = trained(found, x, y, constraint)
     _, free = trained(found, x, y, None)
     for axes, without, within, names in (
-        (before, found, start, ("as it was found", f"registered with {constraint!r}")),
-        (after, free, end, ("without a constraint", f"with {constraint!r}")),
+        (before, found, start, ("as it was found", "registered with SpectralNorm()")),
+        (after, free, end, ("without a constraint", "with SpectralNorm()")),
     ):
         axes.axhspan(0, 1, color=PALE, zorder=0)
         axes.axhline(1, color=GREY, linewidth=1, zorder=0)
