@@ -25,8 +25,9 @@ class Orthogonal(Based):
 
     Shape: ``(n, k)``, ``(k, n)`` or a batch ``(b, n, k)`` to the same. More than three dimensions are refused: that is
     mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (The engine tells that of ``Conv1d`` from
-    a batch by the layer.) With ``n >= k`` the freedom is
-    ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``.
+    a batch by the layer.)
+    Freedom: with ``n >= k``, ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``). The work is ``O(n k^2)``, and
+    the memory ``O(n k)``.
     Samples: the uniform (Haar) law.
 
     The value is :attr:`base`, a point of the set, moved by a map of the raw tensor, which is zero where the value is
