@@ -43,11 +43,11 @@ class from_distribution(Constraint):  # noqa: N801 (it is called as a function w
     rank of the derivative of ``t`` at a random point.
 
     torch's maps reach an edge by rounding only, be it open or closed: ``exp`` under- and overflows (beyond -104 and 88
-    in float32), and where the sigmoid is clipped it is flat. A value on the edge counts as in the set (a singular
-    matrix only for ``positive_semidefinite``). Like one outside it is moved inside, by ``eps`` for numbers (times the
-    width of an interval), ``eps / n`` for probabilities and ``8 eps`` of the trace for eigenvalues, with ``eps`` of
-    the working precision. But for that, :meth:`project` gives the nearest point in Frobenius norm; for what a library
-    registered, ``t`` of the inverse.
+    in float32), and where the sigmoid is clipped it is flat. So a value on the edge counts as in the set, a singular
+    matrix too. Like one outside it is moved inside, by ``eps`` for numbers (times the width of an interval) and for
+    diagonals, ``eps / n`` for probabilities and ``8 eps`` of the trace for eigenvalues, with ``eps`` of the working
+    precision. But for that, :meth:`project` gives the nearest point in Frobenius norm; for what a library registered,
+    ``t`` of the inverse.
 
     Where a set has a class of its own, as :class:`Positive`, :class:`Interval`, :class:`Simplex` and
     :class:`PositiveDefinite`, that has a map with a gentler slope. This one is for code that speaks torch's.
@@ -223,8 +223,8 @@ _SETS: dict[type, Callable[[Any], TorchSet]] = {
     type(constraints.simplex): lambda _: ProbabilityVectors(),
     type(constraints.lower_cholesky): lambda _: LowerCholesky(),
     type(constraints.corr_cholesky): lambda _: CorrelationCholesky(),
-    type(constraints.positive_definite): lambda _: Semidefinite(definite=True),
-    type(constraints.positive_semidefinite): lambda _: Semidefinite(definite=False),
+    type(constraints.positive_definite): lambda _: Semidefinite(),
+    type(constraints.positive_semidefinite): lambda _: Semidefinite(),
     constraints.independent: lambda given: Independent(_set(given.base_constraint), given.reinterpreted_batch_ndims),
     constraints.cat: lambda given: Concatenated([_set(each) for each in given.cseq], given.dim, given.lengths),
     constraints.stack: lambda given: Stacked([_set(each) for each in given.cseq], given.dim),

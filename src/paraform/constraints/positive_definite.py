@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import maps
 from .base import Constraint
-from .rounding import mirrors, narrowing
+from .rounding import mirrors
 from .shapes import batch_size, require_square
 
 # Each with its inverse.
@@ -70,7 +70,7 @@ class PositiveDefinite(Constraint):
     def project(self, value: Tensor) -> Tensor:
         """The symmetric part with its eigenvalues raised to twice what the set and the rounding of the entries ask."""
         require_square(self, value.shape)
-        return maps.clamp_spectrum(value, narrowing(value))
+        return maps.clamp_spectrum(value, _narrowing(value))
 
     def residual(self, value: Tensor) -> Tensor:
         """The distance to the positive semidefinite matrices, which but for rounding is that to the set."""
@@ -91,10 +91,19 @@ class PositiveDefinite(Constraint):
 
     def _contains(self, value: Tensor) -> Tensor:
         # A singular matrix is at distance 0 and not in the set: what counts is the factor that the raw tensor needs.
-        return mirrors(value, value.mH) & maps.has_cholesky(value, narrowing(value))
+        return mirrors(value, value.mH) & maps.has_cholesky(value, _narrowing(value))
 
     def _settled(self, value: Tensor) -> Tensor:
         return maps.symmetric(value.mH)  # the lower triangle is what a Cholesky factorization reads
 
     def _raw(self, value: Tensor) -> Tensor:
         return _MAPS[self.map][1](value)
+
+
+def _narrowing(value: Tensor) -> float:
+    """What storing a matrix in less than the working precision does to its entries, relative to their size.
+
+    A perturbation of the entries changes each eigenvalue by at most its own Frobenius norm (Weyl's inequality).
+    """
+    storage, working = (torch.finfo(dtype).eps for dtype in (value.dtype, maps.working_dtype(value.dtype)))
+    return (storage - working) / 2

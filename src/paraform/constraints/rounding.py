@@ -61,18 +61,6 @@ def mirrors(value: Tensor, mirror: Tensor) -> Tensor:
     return ((wide - other).abs() <= allowed).flatten(-2).all(-1)
 
 
-def narrowing(value: Tensor) -> float:
-    """What storing a matrix in less than the working precision does to its entries, relative to their size.
-
-    A perturbation of the entries changes each eigenvalue by at most its own Frobenius norm (Weyl's inequality).
-
-    >>> narrowing(torch.eye(2)), narrowing(torch.eye(2, dtype=torch.bfloat16)) > 0.003
-    (0.0, True)
-    """
-    storage, working = (torch.finfo(dtype).eps for dtype in (value.dtype, maps.working_dtype(value.dtype)))
-    return (storage - working) / 2
-
-
 def _or_matrix(dims: Sequence[int] | None, value: Tensor) -> Sequence[int]:
     return maps.matrix_dims(value) if dims is None else dims
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import maps
 from .bounded import as_like
-from .rounding import mirrors, narrowing, tolerance
+from .rounding import mirrors, tolerance
 from .shapes import batch_size, require_entries, require_square
 
 
@@ -160,7 +160,8 @@ class CorrelationCholesky(LowerCholesky):
         return maps.nearest_unit_rows(x)
 
     def inside(self, x: Tensor) -> Tensor:
-        return maps.nearest_unit_rows(x, torch.finfo(maps.working_dtype(x.dtype)).eps)
+        least = torch.finfo(maps.working_dtype(x.dtype)).eps  # the length of the row does not matter to the inverse
+        return torch.where(maps.diagonal_mask(x), x.clamp_min(least), x.tril())
 
     def contains(self, x: Tensor) -> Tensor:
         return TorchSet.contains(self, x) & at_entries((x == x.tril()).flatten(-2).all(-1), x, (-2, -1))
@@ -174,12 +175,9 @@ class CorrelationCholesky(LowerCholesky):
 
 
 class Semidefinite(TorchSet):
-    """Symmetric matrices without negative eigenvalues; with ``definite=True`` only what has a Cholesky factor is in."""
+    """Symmetric matrices without negative eigenvalues."""
 
     span = 2
-
-    def __init__(self, *, definite: bool) -> None:
-        self.definite = definite
 
     def closest(self, x: Tensor) -> Tensor:
         return maps.nearest_semidefinite(x, x.shape[-1])
@@ -189,14 +187,13 @@ class Semidefinite(TorchSet):
         return torch.where(kept, maps.symmetric_from_lower(x), maps.clamp_spectrum(x))
 
     def project(self, x: Tensor) -> Tensor:
-        return maps.clamp_spectrum(x, narrowing(x))
+        return maps.clamp_spectrum(x)
 
     def distance(self, x: Tensor) -> Tensor:
         return maps.indefiniteness(x)  # to more digits than by the nearest point
 
     def contains(self, x: Tensor) -> Tensor:
-        inside = maps.has_cholesky(x, narrowing(x)) if self.definite else self.distance(x) <= tolerance(x)
-        return at_entries(mirrors(x, x.mT) & inside, x, (-2, -1))
+        return at_entries(mirrors(x, x.mT), x, (-2, -1)) & super().contains(x)
 
     def dof(self, shape: torch.Size) -> int:
         return batch_size(shape) * (shape[-1] * (shape[-1] + 1) // 2)

@@ -47,8 +47,8 @@ def unit_rows_raw(L: Tensor) -> Tensor:
 
 
 @precise
-def nearest_unit_rows(x: Tensor, least: float = 0.0) -> Tensor:
-    """The nearest such matrix but for a diagonal that may be 0; one below ``least`` times the row is raised to that.
+def nearest_unit_rows(x: Tensor) -> Tensor:
+    """The nearest such matrix but for a diagonal that may be 0.
 
     Shape: ``(*, n, n)`` to the same. Among the vectors of length 1 with a last entry that is not negative the nearest
     to a vector is its direction, after a negative last entry was dropped; and if nothing is left, the last axis.
@@ -61,6 +61,4 @@ def nearest_unit_rows(x: Tensor, least: float = 0.0) -> Tensor:
     on_diagonal = diagonal_mask(x)
     L = torch.where(on_diagonal, x.clamp_min(0), x.tril())
     length = norm(L, (-1,))
-    L = torch.where(on_diagonal & (length == 0), 1, L / torch.where(length > 0, length, 1))
-    L = torch.where(on_diagonal & (least > L), least, L)
-    return L / norm(L, (-1,))
+    return torch.where(on_diagonal & (length == 0), 1, L / torch.where(length > 0, length, 1))
