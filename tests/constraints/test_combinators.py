@@ -10,18 +10,22 @@ from torch.nn.utils import prune
 from paraform.constraints import (
     Ball,
     Blocks,
+    Constraint,
     Flatten,
+    LowRank,
     Masked,
     Orthogonal,
     ProjectionWarning,
     Scaled,
     Simplex,
+    Skew,
     SpectralNorm,
     Symmetric,
     Transposed,
     UnitNorm,
     WeightNorm,
 )
+from paraform.model import param_groups
 from paraform.parametrize import register_parametrization
 from tests.constraints.sets import ENGINES
 
@@ -91,6 +95,58 @@ def test_a_block_that_is_in_the_set_stays_to_the_bit_where_another_is_not() -> N
 def test_what_does_not_fit_is_refused_in_words(wrong: object, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "inside_out",
+    [
+        lambda: Blocks(Flatten(Orthogonal()), 2),
+        lambda: Blocks(Scaled(Flatten(Orthogonal())), 2),
+        lambda: Blocks(Blocks(UnitNorm(), 2), 2),
+        lambda: Blocks(UnitNorm(0), 2),
+        lambda: Transposed(Flatten(Simplex())),
+    ],
+)
+def test_pieces_that_would_be_taken_for_parts_of_one_point_are_refused(inside_out: object) -> None:
+    layer = nn.Conv2d(2, 4, 3)
+    before = layer.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"points that span others too, .* as in Flatten\("):
+        register_parametrization(layer, "weight", inside_out())
+    assert torch.equal(layer.weight, before)
+
+
+def test_the_groups_of_a_convolution_are_orthogonal_one_by_one() -> None:
+    layer = register_parametrization(nn.Conv2d(4, 6, 3, groups=2), "weight", Flatten(Blocks(Orthogonal(), 2)))
+    train(layer, "weight")
+    for filters in layer.weight.detach().flatten(1).chunk(2):
+        assert_orthogonal(filters.T)
+
+
+def test_a_vector_is_cut_into_blocks_for_a_set_of_vectors_and_for_no_other() -> None:
+    value = torch.randn(12)
+    chunks = torch.cat([chunk / chunk.norm() for chunk in value.chunk(4)])
+    torch.testing.assert_close(Blocks(UnitNorm(), 4).project(value), chunks)
+    with pytest.raises(ValueError, match="points that span others too"):
+        Blocks(Orthogonal(), 4).right_inverse(value)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "decayed"),
+    [
+        (Scaled(Orthogonal()), [0]),
+        (Scaled(LowRank(2)), [0, 1, 2]),
+        (Flatten(Scaled(WeightNorm())), [0, 1]),
+        (Blocks(Skew(), 1), [0]),
+    ],
+    ids=str,
+)
+def test_weight_decay_is_for_the_factor_and_where_the_inner_set_says_so(
+    constraint: Constraint, decayed: list[int]
+) -> None:
+    layer = register_parametrization(nn.Linear(4, 4, bias=False), "weight", constraint)
+    chosen, _ = param_groups(layer, weight_decay=0.1)
+    ids = [id(parameter) for parameter in layer.parametrizations.weight.parameters()]
+    assert [ids.index(id(parameter)) for parameter in chosen["params"]] == decayed
 
 
 @pytest.mark.parametrize("wrap", [Transposed, Scaled, lambda inner: Blocks(inner, 1)])

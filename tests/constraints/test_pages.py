@@ -1,99 +1,110 @@
-"""The pages in docs/sets and the README's catalogue, which are generated from the docstrings."""
+"""The pages in the docs that are generated from the table of sets."""
 
+import doctest
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from paraform import constraints
 from paraform.constraints import Constraint
-from tests.constraints.markdown import docstring, first_sentence
-from tests.constraints.pages import README, SETS, call, links, members, pages, readme
+from tests.constraints.pages import page as pages
+from tests.constraints.pages.docstrings import parse
+from tests.constraints.pages.pictures import PICTURES
 from tests.constraints.sets import FAMILIES
 
-FILES = pytest.mark.parametrize("path", [README, *pages()], ids=lambda path: f"{path.parent.name}/{path.name}")
-HEADINGS = re.compile(r"(?m)^#+ (.+)$")
-LINKS = re.compile(r"\]\(([^)\s]+)\)")
+FILES = pages.files()
+PAGES = {path: text for path, text in FILES.items() if path.parent == pages.FOLDER}
+MEMBERS = [each for family in FAMILIES for each in family.sets]
+FOR_ALL = pytest.mark.parametrize("member", MEMBERS, ids=pages.name_of)
+MADE = {**PAGES, pages.README: pages.catalogue()}
 
 
-def prose(text: str) -> str:
-    """``text`` without its blocks of code."""
-    return re.sub(r"(?ms)^```.*?^```$", "", text)
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]+`", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-def anchors(path: Path) -> set[str]:
-    """As GitHub makes them: small letters and digits of each heading, with hyphens for spaces."""
-    headings = HEADINGS.findall(prose(path.read_text(encoding="utf-8")))
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def anchors(text: str) -> list[str]:
+    return [pages.anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)]
 
 
-def test_the_pages_are_what_the_docstrings_say() -> None:
-    for path, text in pages().items():
-        assert path.read_text(encoding="utf-8") == text, "Run `make docs` and commit the pages."
-    assert {path.name for path in SETS.glob("*.md")} == {path.name for path in pages()}
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_pages_in_the_docs_are_what_the_table_and_the_docstrings_say(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == FILES[path], "Run `make docs` and commit what it wrote."
 
 
-def test_the_catalogue_of_the_readme_is_what_the_docstrings_say() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert readme(text) == text, "Run `make docs` and commit the README."
-    assert text.count("<!-- catalogue -->\n") == text.count("<!-- /catalogue -->\n") == 1
+def test_no_page_is_left_of_a_family_that_is_gone() -> None:
+    assert set(pages.FOLDER.glob("*.md")) == PAGES.keys()
 
 
-@FILES
-def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
-    for link in LINKS.findall(prose(path.read_text(encoding="utf-8"))):
-        if link.startswith("https://"):
-            continue
-        file, _, anchor = link.partition("#")
-        target = (path.parent / file).resolve() if file else path
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
+def test_every_public_constraint_is_on_a_page_and_once() -> None:
+    kinds = [getattr(constraints, name) for name in constraints.__all__]
+    not_sets = [each for each in kinds if isinstance(each, type) and issubclass(each, (Exception, Warning))]
+    expected = {each.__name__ for each in kinds if each is not Constraint and each not in not_sets}
+    names = [pages.name_of(member) for member in MEMBERS]
+    assert sorted(names) == sorted(expected)
+    for path, text in PAGES.items():
+        assert len(anchors(text)) == len(set(anchors(text))), path
 
 
-@FILES
-def test_nothing_of_another_markup_is_left(path: Path) -> None:
-    text = prose(path.read_text(encoding="utf-8"))
-    assert re.findall(r":\w+:`|``|(?m:::$)|^\.\. ", text) == []
+def test_the_catalogue_and_the_overview_have_a_line_for_each_constraint() -> None:
+    for text in (pages.catalogue(), pages.index()):
+        found = re.findall(r"^\| \[`(\w+)\(", text, flags=re.MULTILINE)
+        assert found == [pages.name_of(member) for member in MEMBERS]
 
 
-def test_every_constraint_is_on_one_page() -> None:
-    exported = {
-        each
-        for each in vars(constraints).values()
-        if isinstance(each, type) and issubclass(each, Constraint) and each is not Constraint
-    }
-    told = [each for family in FAMILIES for each in family.sets]
-    assert set(told) >= exported
-    assert len(told) == len(set(told))
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.parent.name + path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", MADE[path])
+    assert targets
+    for target in targets:
+        address, _, anchor = target.partition("#")
+        aim = (path.parent / address).resolve() if address else path
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(PAGES[aim]), target
 
 
-def test_every_name_in_the_catalogue_has_a_first_sentence_of_one_line() -> None:
-    for family in FAMILIES:
-        for each in members(family):
-            assert 10 < len(first_sentence(each.__doc__)) < 120, each
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.parent.name + path.name)
+def test_nothing_of_the_docstrings_own_marks_is_left(path: Path) -> None:
+    assert not re.search(r":\w+:`|(?<!`)``(?!`)", MADE[path])
+    assert not re.search(r"`|^(Args|Raises|Attributes|Returns):|^\.\. ", without_code(MADE[path]), flags=re.MULTILINE)
 
 
-def test_a_docstring_becomes_paragraphs_lists_and_examples() -> None:
-    made = docstring(
-        """Numbers, :math:`x_1 < 2`; see :class:`Ball` and :meth:`~a.b`.
-
-        Args:
-            a: one and
-                a half of ``b``.
-
-        >>> 1 + 1
-        2
-        """,
-        {"Ball": "vectors.md#ball"},
-    )
-    assert made == (
-        "Numbers, $`x_1 < 2`$; see [`Ball`](vectors.md#ball) and `a.b`.\n\n"
-        "Arguments:\n\n- `a`: one and\n  a half of `b`.\n\n"
-        "```python\n>>> 1 + 1\n2\n```"
-    )
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.parent.name + path.name)
+def test_every_row_of_a_table_has_the_cells_of_its_heading(path: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", MADE[path] + "\n", flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
 
-def test_a_call_is_written_without_types_and_strict() -> None:
-    assert call(constraints.Banded) == "Banded(lower, upper)"
-    assert call(constraints.SpectralNorm) == "SpectralNorm(bound=1.0, *, exact=False, slices=False)"
-    assert links("docs/")["Ball"] == "docs/vectors.md#ball"
+@FOR_ALL
+def test_a_docstring_says_what_a_page_needs(member: pages.Public) -> None:
+    parsed = parse(member.__doc__ or "")
+    assert parsed.summary.endswith("."), "the first paragraph is one sentence"
+    assert any(block.startswith(">>>") for block in parsed.example)
+
+
+@FOR_ALL
+def test_the_example_runs_from_the_lines_that_its_page_names(member: pages.Public) -> None:
+    space = {"torch": torch, **{name: getattr(constraints, name) for name in constraints.__all__}}
+    blocks = [block for block in parse(member.__doc__ or "").example if block.startswith(">>>")]
+    text = next(page for page in PAGES.values() if f"\n## {pages.name_of(member)}\n" in page)
+    for block in blocks:
+        assert f"```python\n{block}\n```" in text
+        assert block in inspect.cleandoc(member.__doc__ or "")
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks) + "\n", space, pages.name_of(member), None, 0)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    told: list[str] = []
+    assert doctest.DocTestRunner(optionflags=flags).run(test, out=told.append).failed == 0, "".join(told)
+
+
+def test_every_picture_that_is_shown_exists_and_every_one_that_exists_is_shown() -> None:
+    folder = pages.FOLDER / "pictures"
+    shown = [name for text in PAGES.values() for name in re.findall(r"\]\(pictures/([\w-]+)\.png\)", text)]
+    assert sorted(shown) == sorted(path.stem for path in folder.iterdir())
+    assert sorted(shown) == sorted(picture.name for picture in pages.drawn())
+
+
+def test_pictures_have_words_for_those_who_do_not_see_them() -> None:
+    assert all(len(picture.alt) > 40 and picture.alt != picture.caption for picture in PICTURES)

@@ -10,8 +10,8 @@ from .view import View
 class Blocks(View):
     """Tensors cut into equal pieces along a dimension, each in the set of another constraint.
 
-    Shape: ``(n * s, *)``, at least two dimensions, to the same, or with ``n * s`` at ``dim``; ``constraint`` sees the
-    ``n`` pieces as a batch, ``(n, s, *)``. So the gates of an LSTM (``weight_hh_l0``, of shape ``(4 h, h)``: four) and
+    Shape: ``(n * s, *)`` to the same, or with ``n * s`` at ``dim``; ``constraint`` sees the ``n`` pieces as a batch,
+    ``(n, s, *)``. So the gates of an LSTM (``weight_hh_l0``, of shape ``(4 h, h)``: four) and
     of a GRU (three), and the queries, keys and values of an attention (``in_proj_weight``, ``(3 e, e)``).
 
     Set, freedom, samples and projection are those of ``constraint`` for each piece, and the residual is the norm of
@@ -28,8 +28,8 @@ class Blocks(View):
 
     Raises:
         TypeError: ``constraint`` is no :class:`Constraint`, or ``n`` or ``dim`` is no int.
-        ValueError: ``n`` is below 1; or the tensor has fewer than two dimensions, or no dimension ``dim``, or that is
-            no multiple of ``n``; or ``constraint`` refuses the pieces.
+        ValueError: ``n`` is below 1; or the tensor has no dimension ``dim``, or that is no multiple of ``n``; or
+            ``constraint`` refuses the pieces, or takes them for parts of one point, as :class:`Flatten` would.
 
     >>> from torch import nn
     >>> from paraform.constraints import Orthogonal
@@ -59,8 +59,10 @@ class Blocks(View):
         dim = self.dim % len(shape)
         return seen.movedim(0, dim).flatten(dim, dim + 1)
 
+    def _room(self, ndim: int) -> int:
+        return ndim - 1  # a point lies within one piece
+
     def _require_view(self, shape: torch.Size) -> None:
-        super()._require_view(shape)
         if not -len(shape) <= self.dim < len(shape) or shape[self.dim] % self.n:
             raise ValueError(
                 f"{self} expects a tensor whose dimension {self.dim} is cut into {self.n} equal blocks, got shape "

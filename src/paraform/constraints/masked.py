@@ -20,6 +20,8 @@ class Masked(Constraint):
     parametrization with ``leave_parametrized=False`` gives them back. Samples: standard normal
     entries where the mask is not zero.
 
+    Checkpoints of ``torch.nn.utils.prune`` (``weight_orig``, ``weight_mask``) load.
+
     Args:
         mask: non-zero (or True) where entries are kept; a tensor, or nested sequences of numbers.
         strict: see :class:`Constraint`.
@@ -31,8 +33,6 @@ class Masked(Constraint):
     Raises:
         ValueError: ``mask`` cannot be broadcast to the shape of the tensor, or is on another device; or the constraint
             was built on the meta device, emptied into memory, and no mask has been loaded since.
-
-    Checkpoints of ``torch.nn.utils.prune`` (``weight_orig``, ``weight_mask``) load.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization

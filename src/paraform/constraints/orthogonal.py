@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import maps
-from .base import Constraint
-from .buffers import Checked, is_of_a_transform
-from .rounding import tolerance
+from .based import Based
 from .shapes import batch_size, require_matrix, require_no_convolution, require_no_kernel
 
 _MAPS = {
     "matrix_exp": maps.matrix_exp_at,
     "cayley": maps.cayley_at,
     "householder": maps.householder_at,
+    "polar": maps.polar_at,
 }
 
 
-class Orthogonal(Constraint):
+class Orthogonal(Based):
     r"""Matrices with orthonormal columns, :math:`Q^\top Q = I`, or rows if wide; unitary for complex tensors.
 
     Shape: ``(n, k)``, ``(k, n)`` or a batch ``(b, n, k)`` to the same. More than three dimensions are refused: that is
     mostly a convolution's kernel, which :class:`Flatten` takes as one matrix. (The engine tells that of ``Conv1d`` from
-    a batch by the layer.) With ``n >= k`` the freedom is
-    ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``), the work ``O(n k^2)`` and the memory ``O(n k)``.
+    a batch by the layer.)
+    Freedom: with ``n >= k``, ``n k - k (k + 1) / 2`` a matrix (complex: ``2 n k - k^2``). The work is ``O(n k^2)``, and
+    the memory ``O(n k)``.
     Samples: the uniform (Haar) law.
 
     The value is :attr:`base`, a point of the set, moved by a map of the raw tensor, which is zero where the value is
@@ -48,8 +48,13 @@ class Orthogonal(Constraint):
     Args:
         map: how the raw tensor moves the base. ``"matrix_exp"`` follows geodesics and reaches everything that the base
             is connected to. ``"cayley"`` is the fastest, and reaches all of it but a set of measure zero.
-            ``"householder"`` multiplies reflections, one a column, and is real only. None of the three changes the
-            sign of the determinant of a square matrix: it is that of the base.
+            ``"householder"`` multiplies reflections, one a column, and is real only. ``"polar"`` goes straight and
+            comes back to the nearest point, and reaches a neighbourhood: what is less than a quarter turn away. None
+            of them changes the sign of the determinant of a square matrix: it is that of the base. ``"auto"`` is
+            ``"matrix_exp"`` for square matrices and ``"cayley"`` for others.
+        special: for square matrices, keep the determinant at 1: rotations, SO(n). A weight of determinant -1 moves to
+            the nearest rotation. Of complex ones it is SU(n), reached by ``"matrix_exp"`` only; the projection there
+            is near, not nearest. Samples are from the uniform (Haar) law on that group.
         slices: allow any number of dimensions in front of the last two. Of a kernel that makes each ``kh x kw`` slice
             orthogonal.
         strict: see :class:`Constraint`.
@@ -58,8 +63,9 @@ class Orthogonal(Constraint):
         base: where the raw tensor is zero; None before registration. A buffer, saved with the state.
 
     Raises:
-        ValueError: ``map`` is none of the three, the tensor has fewer than two dimensions, or more than three without
-            ``slices=True``, or it is complex and the map is ``"householder"``.
+        ValueError: ``map`` is none of these, the tensor has fewer than two dimensions, or more than three without
+            ``slices=True``, or it is complex and the map is ``"householder"``; or ``special=True`` and it is not
+            square, or complex with another map than ``"matrix_exp"``.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -71,65 +77,47 @@ class Orthogonal(Constraint):
     (True, tensor(0))
     """
 
-    base: Tensor | None
     fixed_size = True
 
-    def __init__(self, map: str = "matrix_exp", *, slices: bool = False, strict: bool = False) -> None:
-        if map not in _MAPS:
-            raise ValueError(f"Orthogonal expects a map out of {', '.join(_MAPS)}, got {map!r}; name one of them.")
+    def __init__(self, map: str = "auto", special: bool = False, *, slices: bool = False, strict: bool = False) -> None:
+        if map != "auto" and map not in _MAPS:
+            raise ValueError(
+                f"Orthogonal expects a map out of auto, {', '.join(_MAPS)}, got {map!r}; name one of them."
+            )
         super().__init__(strict=strict)
         self.map = map
+        self.special = special
         self.slices = slices
-        self.register_buffer("base", None)
-        self._checked = Checked()
 
     def forward(self, raw: Tensor) -> Tensor:
-        base = self._base_in_set()
-        if base is None:
-            raise RuntimeError(
-                f"{self} has no base yet: it takes its base from the tensor that it is registered on, as the first "
-                f"parametrization there. Register it before the others, or call right_inverse with a value first."
-            )
-        turn = _MAPS[self.map]
+        base = self._required_base()
+        turn = _MAPS[self.chosen_map(raw.shape)]
+        if self.special and raw.is_complex():
+            raw = maps.traceless(raw)  # the trace of A is the phase of the determinant
         if raw.shape[-2] < raw.shape[-1]:
             return turn(base.mT, raw.mT).mT
         return turn(base, raw)
 
-    def _base_in_set(self) -> Tensor | None:
-        """The base; if it has changed and is outside the set, the nearest point takes its place."""
-        base = self.base
-        if base is None or self._checked.is_needless(base):
-            return base
-        # What is neither in the set nor away from it (nan, or memory that a load is yet to fill) stays as it is.
-        if bool((maps.orthogonality_error(base) > tolerance(base)).any()):
-            with torch.inference_mode(False), torch.no_grad():
-                base = maps.polar(base)
-            if is_of_a_transform(base):  # what a transform made ends with it
-                return base
-            self.base = base
-        self._checked.note(base)
-        return base
+    def chosen_map(self, shape: Sequence[int]) -> str:
+        """The map that is used for matrices of this shape.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Orthogonal:
-        before = self.base
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.base is not None and before is not None and _eps(self.base) < _eps(before):
-            self._base_in_set()
-        return self
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._base_in_set()
+        >>> Orthogonal().chosen_map((5, 5)), Orthogonal().chosen_map((50, 5))
+        ('matrix_exp', 'cayley')
+        """
+        if self.map != "auto":
+            return self.map
+        return "matrix_exp" if shape[-2] == shape[-1] else "cayley"
 
     def project(self, value: Tensor) -> Tensor:
         """The polar factor; where ``value`` has not full rank, one of the nearest points."""
         require_matrix(self, value.shape)
-        return maps.polar(value)
+        return maps.special_polar(value) if self.special else maps.polar(value)
 
     def residual(self, value: Tensor) -> Tensor:
-        """``|Q^H Q - I|`` in Frobenius norm, or ``|Q Q^H - I|`` if wide."""
+        """``|Q^H Q - I|`` in Frobenius norm, or ``|Q Q^H - I|`` if wide; if special, ``hypot`` with ``|det Q - 1|``."""
         require_matrix(self, value.shape)
-        return maps.orthogonality_error(value)
+        error = maps.orthogonality_error(value)
+        return torch.hypot(error, maps.distance_of_det(value, 1.0)) if self.special else error
 
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """None; torch's state does not say which of its maps it belongs to.
@@ -154,34 +142,39 @@ class Orthogonal(Constraint):
         )
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        return maps.haar(shape, **options)
+        Q = maps.haar(shape, **options)
+        axis = torch.eye(shape[-1], dtype=Q.dtype, device=Q.device)[..., -1:]
+        return maps.without_phase(Q, axis) if self.special else Q
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         k, n = sorted(shape[-2:])
         hermitian = k + reals * k * (k - 1) // 2  # the number of real equations in Q^H Q = I
-        return batch_size(shape) * (reals * k * n - hermitian)
+        phase = 1 if self.special and reals == 2 and n > 0 else 0
+        return batch_size(shape) * (reals * k * n - hermitian - phase)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_matrix(self, shape)
         if not self.slices:
             require_no_kernel(self, shape)
         if dtype.is_complex and self.map == "householder":
-            raise ValueError(f"{self} expects real numbers, got {dtype}; use map='matrix_exp' or 'cayley'.")
+            raise ValueError(f"{self} expects real numbers, got {dtype}; use another map.")
+        if self.special and shape[-1] != shape[-2]:
+            raise ValueError(
+                f"{self} expects square matrices, of which some have determinant 1, got shape {tuple(shape)}; leave "
+                f"special=True out."
+            )
+        if self.special and dtype.is_complex and self.map not in ("auto", "matrix_exp"):
+            raise ValueError(f"{self} expects real numbers, got {dtype}; only map='matrix_exp' keeps a phase of 1.")
 
     def check_layer(self, layer: nn.Module, tensor_name: str) -> None:
         """Refuse a convolution's kernel, which the engine asks before it registers."""
         if not self.slices:
             require_no_convolution(self, layer, tensor_name)
 
-    def _raw(self, value: Tensor) -> Tensor:
-        self._hold(value.detach().clone())
-        return torch.zeros_like(value)
-
-    def _hold(self, base: Tensor) -> None:
-        """Take ``base``, which is in the set."""
-        self.base = base
-        self._checked.note(base)
-
-
-def _eps(x: Tensor) -> float:
-    return torch.finfo(x.dtype).eps
+    def extra_repr(self) -> str:
+        """The arguments that differ from their defaults, and the map that was chosen."""
+        given = super().extra_repr()
+        if self.map != "auto" or self._shape is None:
+            return given
+        chosen = f"map='auto' -> '{self.chosen_map(self._shape)}'"
+        return f"{chosen}, {given}" if given else chosen

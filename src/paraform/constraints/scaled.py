@@ -56,8 +56,12 @@ class Scaled(Constraint):
         require_constraint("Scaled", constraint)
         super().__init__(strict=constraint.strict)
         self.constraint = constraint
-        inner = constraint.decays
-        self.decays = (True, *(inner if isinstance(inner, tuple) else (inner,)))
+        self._note_decays(1)
+
+    def _note_decays(self, raws: int) -> None:
+        """Say what weight decay means for the factor and so many raw tensors of ``constraint``."""
+        inner = self.constraint.decays
+        self.decays = (True, *(inner if isinstance(inner, tuple) else (inner,) * raws))
 
     def forward(self, s: Tensor, *raws: Tensor) -> Tensor:
         if not raws:
@@ -156,7 +160,9 @@ class Scaled(Constraint):
         factor = s.to(value.abs().dtype)
         self._require_finite_raw(factor)  # before the constraint learns anything
         raw = self.constraint.right_inverse(Q.to(value.dtype))
-        return factor, *(raw if isinstance(raw, tuple) else (raw,))
+        raws = raw if isinstance(raw, tuple) else (raw,)
+        self._note_decays(len(raws))
+        return factor, *raws
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         Q = self.constraint._draw(shape, **options)

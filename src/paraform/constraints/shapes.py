@@ -32,6 +32,20 @@ def require_square(who: object, shape: Sequence[int]) -> None:
         )
 
 
+def require_even(who: object, shape: Sequence[int]) -> None:
+    """Raise a ValueError unless the last of ``shape`` is even.
+
+    >>> require_even("Hamiltonian()", (3, 3))
+    Traceback (most recent call last):
+    ValueError: Hamiltonian() expects matrices of an even number of rows, shape (*, 2n, 2n), got shape (3, 3)...
+    """
+    if shape[-1] % 2:
+        raise ValueError(
+            f"{who} expects matrices of an even number of rows, shape (*, 2n, 2n), got shape {tuple(shape)}; half of "
+            f"them are positions, half momenta."
+        )
+
+
 def require_no_kernel(who: object, shape: Sequence[int]) -> None:
     """Raise a ValueError for more than three dimensions: that is mostly a convolution's kernel, which is no batch.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import maps
 from .rounding import mirrors
-from .shapes import batch_size, require_square
+from .shapes import batch_size, require_even, require_square
 from .subspace import Subspace
 
 
@@ -87,8 +87,4 @@ class Hamiltonian(Subspace):
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)
-        if shape[-1] % 2:
-            raise ValueError(
-                f"{self} expects matrices of an even number of rows, shape (*, 2n, 2n), got shape {tuple(shape)}; half "
-                f"of them are positions, half momenta."
-            )
+        require_even(self, shape)

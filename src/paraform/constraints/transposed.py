@@ -42,6 +42,9 @@ class Transposed(View):
     def _back(self, seen: Tensor, shape: torch.Size) -> Tensor:
         return seen.mT
 
+    def _room(self, ndim: int) -> int:
+        return 2
+
     def _dims(self, value: Tensor) -> tuple[int, ...]:
         swapped = {-1: -2, -2: -1}
         return tuple(swapped.get(dim, dim) for dim in self.constraint._dims(self._seen(value)))

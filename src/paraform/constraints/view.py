@@ -38,7 +38,7 @@ class View(Constraint):
         require_constraint(type(self).__name__, constraint)
         super().__init__(strict=constraint.strict)
         self.constraint = constraint
-        self.decays, self.fixed_size = constraint.decays, constraint.fixed_size
+        self.fixed_size = constraint.fixed_size
         self._is_seen: tuple[bool, ...] | None = None  # which raw tensors have the tensor's own shape
 
     @abstractmethod
@@ -52,6 +52,11 @@ class View(Constraint):
     @property
     def learned(self) -> bool:
         return self.constraint.learned
+
+    @property
+    def decays(self) -> bool | tuple[bool, ...]:  # type: ignore[override]
+        """That of ``constraint``."""
+        return self.constraint.decays
 
     @property
     def old_names(self) -> Mapping[str, str | None]:  # type: ignore[override]
@@ -77,7 +82,8 @@ class View(Constraint):
         raws = raw if isinstance(raw, tuple) else (raw,)
         self._is_seen = tuple(tensor.shape == seen.shape for tensor in raws)
         self._shape, self.distance = value.shape, self.constraint.distance
-        own = tuple(self._back(x, value.shape) if y else x for x, y in zip(raws, self._is_seen, strict=True))
+        with torch.inference_mode(False):  # what is copied under inference mode could never train
+            own = tuple(self._back(x, value.shape) if y else x for x, y in zip(raws, self._is_seen, strict=True))
         return own if isinstance(raw, tuple) else own[0]
 
     def project(self, value: Tensor) -> Tensor:
@@ -126,7 +132,19 @@ class View(Constraint):
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         self._require_view(shape)
-        self.constraint._check(self._seen_shape(shape), dtype)
+        seen = self._seen(torch.empty(shape, device="meta"))
+        room = self._room(seen.ndim)
+        if any(dim % seen.ndim < seen.ndim - room for dim in self.constraint._dims(seen)):
+            raise ValueError(
+                f"{self} expects each point of {self.constraint} on the last {room} dimensions of what it hands on, "
+                f"got points that span others too, of shape {tuple(seen.shape)}; write that one outside, as in "
+                f"Flatten({type(self).__name__}(...)), or give it a tensor that suits."
+            )
+        self.constraint._check(seen.shape, dtype)
+
+    def _room(self, ndim: int) -> int:
+        """How many of the last dimensions of what is seen, of ``ndim``, a point of ``constraint`` may span."""
+        return ndim
 
     def _require_view(self, shape: torch.Size) -> None:
         """Raise a ValueError for a shape that cannot be seen in this way."""

@@ -1,11 +1,28 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
 from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
-from .bounds import above, above_raw, between, between_raw, pulled_between, raised_above, with_positive_diagonal
+from .bounds import (
+    above,
+    above_raw,
+    between,
+    between_raw,
+    pulled_between,
+    raised_above,
+    strictly_between,
+    with_positive_diagonal,
+)
 from .correlation import correlation_error, correlation_factor, correlations, nearest_correlation, unit_diagonal
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
 from .exponential import matrix_exp
+from .groups import (
+    distance_to_invertible,
+    error_of_det,
+    group_at,
+    project_invertible,
+    project_special_linear,
+    reciprocal_condition,
+)
 from .hyperboloid import height_error, hyperboloid, project_hyperboloid
 from .norms import frobenius, matrix_dims, norm, size, unit
 from .ordered import decrease, isotonic, ordered, ordered_raw, untied
@@ -20,7 +37,7 @@ from .patterns import (
     toeplitz,
     traceless,
 )
-from .polar import newton_schulz_factor, orthogonality_error, polar
+from .polar import distance_of_det, newton_schulz_factor, orthogonality_error, polar, special_polar, without_phase
 from .positive import (
     cholesky_raw,
     clamp_spectrum,
@@ -35,19 +52,45 @@ from .positive import (
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, haar, standard_exponential, standard_normal, uniform
 from .rank import distance_to_rank, factors, has_rank, nearest_of_rank, product, product_of_full_rank, updated
+from .roots import hermitian_tanh, inverse_sqrt
 from .semidefinite import distance_to_semidefinite, gram, gram_factor, gram_of_full_rank, nearest_semidefinite
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
-from .spectral import clip_singular_values, excess, is_within, scaled_to_bound
-from .stiefel import cayley, cayley_at, householder_at, matrix_exp_at
+from .spectral import (
+    almost_orthogonal_raw,
+    bring_singular_values,
+    clip_singular_values,
+    distance_to_singular_values,
+    excess,
+    is_within,
+    scaled_to_bound,
+)
+from .stable import (
+    abscissa,
+    hurwitz,
+    hurwitz_raw,
+    lyapunov,
+    near_hurwitz,
+    near_schur,
+    schur,
+    schur_raw,
+    spectral_radius,
+)
+from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
+from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
+from .unit_rows import nearest_unit_rows, unit_rows, unit_rows_raw
 
 __all__ = [
     "above",
     "above_raw",
+    "abscissa",
+    "almost_orthogonal_at",
+    "almost_orthogonal_raw",
     "band",
     "between",
     "between_raw",
     "block_mask",
+    "bring_singular_values",
     "cayley",
     "cayley_at",
     "cholesky_raw",
@@ -62,9 +105,13 @@ __all__ = [
     "decrease",
     "diagonal_mask",
     "diagonal_means",
+    "distance_of_det",
+    "distance_to_invertible",
     "distance_to_rank",
     "distance_to_semidefinite",
+    "distance_to_singular_values",
     "doubly_stochastic",
+    "error_of_det",
     "excess",
     "exponential",
     "factors",
@@ -72,6 +119,8 @@ __all__ = [
     "gram",
     "gram_factor",
     "gram_of_full_rank",
+    "grassmann_at",
+    "group_at",
     "haar",
     "hamiltonian",
     "has_cholesky",
@@ -79,24 +128,32 @@ __all__ = [
     "has_rank",
     "height_error",
     "hermitian_part",
+    "hermitian_tanh",
     "householder_at",
+    "hurwitz",
+    "hurwitz_raw",
     "hyperboloid",
     "indefiniteness",
     "into_ball",
     "into_ball_raw",
     "inverse_softplus",
+    "inverse_sqrt",
     "is_within",
     "isotonic",
     "length_beyond",
     "log_ratios",
     "logarithm",
+    "lyapunov",
     "matrix_dims",
     "matrix_exp",
     "matrix_exp_at",
     "measured",
+    "near_hurwitz",
+    "near_schur",
     "nearest_correlation",
     "nearest_of_rank",
     "nearest_semidefinite",
+    "nearest_unit_rows",
     "newton_schulz_factor",
     "norm",
     "off_the_faces",
@@ -105,17 +162,23 @@ __all__ = [
     "ordered_raw",
     "orthogonality_error",
     "polar",
+    "polar_at",
     "positive_definite",
     "precise",
     "product",
     "product_of_full_rank",
     "project_doubly_stochastic",
     "project_hyperboloid",
+    "project_invertible",
     "project_simplex",
+    "project_special_linear",
     "pulled_between",
     "pulled_into_ball",
     "raised_above",
+    "reciprocal_condition",
     "scaled_to_bound",
+    "schur",
+    "schur_raw",
     "simplex",
     "simplex_threshold",
     "size",
@@ -125,19 +188,28 @@ __all__ = [
     "skew_part",
     "slice_norms",
     "softplus",
+    "special_polar",
+    "spectral_radius",
     "standard_exponential",
     "standard_normal",
     "stochastic_error",
+    "strictly_between",
     "symmetric",
     "symmetric_from_lower",
+    "symplectic_at",
+    "symplectic_error",
+    "symplectic_factor",
     "times_J",
     "toeplitz",
     "traceless",
     "uniform",
     "unit",
     "unit_diagonal",
+    "unit_rows",
+    "unit_rows_raw",
     "untied",
     "updated",
     "with_positive_diagonal",
+    "without_phase",
     "working_dtype",
 ]

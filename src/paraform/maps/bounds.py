@@ -90,3 +90,20 @@ def pulled_between(value: Tensor, lower: Bound, upper: Bound) -> Tensor:
     """
     margin = torch.finfo(value.dtype).eps * (upper - lower)
     return torch.where(value <= lower, lower + margin, torch.where(value >= upper, upper - margin, value))
+
+
+@precise
+def strictly_between(value: Tensor, lower: Bound, upper: Bound) -> Tensor:
+    """As :func:`pulled_between`, for bounds that may be infinite (then ``eps`` itself), and always off the bound.
+
+    Where ``eps`` of the width is lost beside the bound, it is the next number.
+
+    >>> strictly_between(torch.tensor([-3.0, 1e6, 2e6]), 1e6, torch.inf)
+    tensor([1000000.0625, 1000000.0625, 2000000.0000])
+    """
+    low, high = (torch.as_tensor(bound, dtype=value.dtype, device=value.device) for bound in (lower, upper))
+    width = high - low
+    margin = torch.finfo(value.dtype).eps * torch.where(torch.isfinite(width), width, 1)
+    least = torch.maximum(torch.nextafter(low, high), low + margin)
+    most = torch.minimum(torch.nextafter(high, low), high - margin)
+    return torch.where(value <= low, least, torch.where(value >= high, most, value))

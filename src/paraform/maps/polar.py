@@ -47,6 +47,40 @@ def polar(x: Tensor) -> Tensor:
     return Q @ newton_schulz_factor(Q.mH @ Q)
 
 
+@precise
+@where_finite
+def special_polar(x: Tensor) -> Tensor:
+    """The nearest orthogonal matrix of determinant 1 to a real square ``x``; for complex ``x`` a unitary one near it.
+
+    Shape: ``(*, n, n)`` to ``(*, n, n)``. The polar factor, and where its determinant is -1 the singular vector of the
+    smallest singular value is turned round (W. Kabsch, *A solution for the best rotation to relate two sets of
+    vectors*, 1976; S. Umeyama, *Least-squares estimation of transformation parameters*, 1991, Lemma). For complex ``x``
+    that vector takes the whole phase of the determinant.
+
+    >>> special_polar(torch.diag(torch.tensor([2.0, -1.0])))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    U, _, Vh = torch.linalg.svd(x, full_matrices=False)
+    Q = U @ Vh
+    return without_phase(newton_schulz_factor(Q @ Q.mH) @ Q, U[..., -1:])
+
+
+def without_phase(Q: Tensor, direction: Tensor) -> Tensor:
+    """A unitary ``Q`` with determinant 1: the part of it along a unit vector ``direction`` takes its phase.
+
+    >>> without_phase(torch.diag(torch.tensor([1.0, -1.0])), torch.tensor([[0.0], [1.0]]))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    if Q.shape[-1] == 0:
+        return Q
+    phase = torch.linalg.det(Q)[..., None, None]
+    turn = (phase / phase.abs()).conj() - 1
+    special: Tensor = Q + turn * (direction @ (direction.mH @ Q))
+    return special
+
+
 @measured
 def orthogonality_error(x: Tensor) -> Tensor:
     """``|x^H x - I|`` (``|x x^H - I|``, if wide) in Frobenius norm: shape ``(*, m, n)`` to ``(*)``.
@@ -60,3 +94,15 @@ def orthogonality_error(x: Tensor) -> Tensor:
     y = tall / scale
     identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
     return frobenius(y.mH @ y - identity / scale / scale) * scale[..., 0, 0] * scale[..., 0, 0]
+
+
+@measured
+@where_finite
+def distance_of_det(x: Tensor, det: float) -> Tensor:
+    """How far the determinant of each matrix is from ``det``: shape ``(*, n, n)`` to ``(*)``.
+
+    >>> distance_of_det(torch.diag(torch.tensor([2.0, -1.0])), 1.0)
+    tensor(3.)
+    """
+    error: Tensor = (torch.linalg.det(x) - det).abs()
+    return error

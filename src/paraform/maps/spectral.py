@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from .finite import where_finite
-from .norms import largest
-from .precision import measured, precise
+from .norms import largest, norm
+from .polar import polar
+from .precision import measured, precise, working_dtype
 
 # A search space of this many directions. Up to this size the whole space is taken, and nothing is searched.
 _DIRECTIONS = 128
@@ -151,3 +152,47 @@ def clip_singular_values(W: Tensor, bound: float) -> Tensor:
     U, S, Vh = torch.linalg.svd(W, full_matrices=False)
     clipped: Tensor = (U * S.clamp_max(bound).unsqueeze(-2)) @ Vh
     return clipped
+
+
+@measured
+@where_finite
+def distance_to_singular_values(W: Tensor, lower: float, upper: float) -> Tensor:
+    """How far the singular values are from ``[lower, upper]``, in Euclidean norm: shape ``(*, m, n)`` to ``(*)``.
+
+    >>> distance_to_singular_values(torch.diag(torch.tensor([4.0, 0.5])), 1.0, 4.0)
+    tensor(0.5000)
+    """
+    S = torch.linalg.svdvals(W)
+    return norm(S - S.clamp(lower, upper), (-1,)).squeeze(-1)
+
+
+@precise
+@where_finite
+def bring_singular_values(W: Tensor, lower: float, upper: float) -> Tensor:
+    """``W`` with its singular values brought into ``[lower, upper]``: the nearest such matrix in Frobenius norm.
+
+    Shape: ``(*, m, n)`` to the same.
+
+    >>> bring_singular_values(torch.diag(torch.tensor([4.0, 0.5])), 1.0, 3.0)
+    tensor([[3., 0.],
+            [0., 1.]])
+    """
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    brought: Tensor = (U * S.clamp(lower, upper).unsqueeze(-2)) @ Vh
+    return brought
+
+
+def almost_orthogonal_raw(value: Tensor, slack: float) -> tuple[Tensor, Tensor]:
+    """``base`` and ``raw`` of :func:`paraform.maps.almost_orthogonal_at` for a value: ``U V^H`` and ``U S V^H``.
+
+    A singular value at an end of ``[1 - slack, 1 + slack]`` is taken to be ``4 eps slack`` inside: ``S`` is finite.
+
+    >>> almost_orthogonal_raw(torch.diag(torch.tensor([1.0, 1.05])), 0.1)[1]
+    tensor([[0.0000, 0.0000],
+            [0.0000, 0.5493]])
+    """
+    wide = value.to(working_dtype(value.dtype))
+    U, S, Vh = torch.linalg.svd(wide, full_matrices=False)
+    most = 1 - 4 * torch.finfo(wide.dtype).eps
+    raw = U @ (torch.atanh(((S - 1) / slack).clamp(-most, most)).unsqueeze(-1) * Vh)
+    return polar(wide).to(value.dtype), raw.to(value.dtype)

@@ -1,4 +1,4 @@
-"""Orthogonal matrices as points near a base: three maps from a raw matrix, none larger than the weight.
+"""Orthogonal matrices as points near a base: four maps from a raw matrix, none larger than the weight.
 
 ``base`` has orthonormal columns (``n x k`` with ``n >= k``) and ``raw`` has its shape. Every map gives ``base`` back
 where ``raw`` is zero, and reaches every direction in the tangent space at ``base``.
@@ -13,6 +13,8 @@ of ``raw`` that is normal to ``base`` to itself::
 
 Both maps are therefore functions of the small matrix on the right.
 
+``polar`` goes straight on along the tangent ``base W + P`` and comes back to the nearest orthogonal matrix.
+
 Rounding in these products grows with ``|P|^2``, and in the exponential with ``|A|``. One Newton-Schulz step squares
 what that costs in orthogonality. It cannot bring back what has lost its first digit: in float32 the error is that of
 rounding up to ``|raw|_2`` of about 100, and 1e-2 at a few 1000, where one direction of ``raw`` dominates; where none
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from .norms import largest
 from .precision import precise
+from .roots import hermitian_tanh, inverse_sqrt
 from .triangles import half_upper, hermitian_part, skew_from_lower
 
 
@@ -115,6 +118,55 @@ def matrix_exp_at(base: Tensor, raw: Tensor) -> Tensor:
 def _spectral_bound(gram: Tensor) -> Tensor:
     """The largest row sum of magnitudes: never below the largest eigenvalue. Shape ``(*, 1, 1)``."""
     return largest(gram.abs().sum(-1, keepdim=True), (-2,))
+
+
+@precise
+def polar_at(base: Tensor, raw: Tensor) -> Tensor:
+    """The polar factor of ``Y``, ``base`` plus the tangent that ``A`` turns it along: ``Y (Y^H Y)^(-1/2)``.
+
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. ``Y^H Y`` is ``I + W^H W + G``, never near to singular.
+    P.-A. Absil, R. Mahony and R. Sepulchre, *Optimization Algorithms on Matrix Manifolds*, 2008, equation 4.7.
+
+    >>> polar_at(torch.eye(3, 1), torch.tensor([[0.0], [1.0], [0.0]])).T
+    tensor([[0.7071, 0.7071, 0.0000]])
+    """
+    if base.shape[-2] == base.shape[-1]:
+        W = skew_from_lower(raw)
+        Y, excess = base + base @ W, W.mH @ W
+    else:
+        W, P, G = _tangent(base, raw)
+        Y, excess = base + base @ W + P, W.mH @ W + G
+    return _restored(Y @ inverse_sqrt(_identity(excess) + excess), base)
+
+
+@precise
+def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
+    """:func:`cayley_at` along the part ``P`` of ``raw`` alone, which moves the span of ``base`` and turns none in it.
+
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``.
+
+    >>> grassmann_at(torch.eye(2, 1), torch.tensor([[7.0], [2.0]])).T
+    tensor([[0., 1.]])
+    """
+    _, P, G = _tangent(base, raw)
+    return _restored((2 * base + P) @ torch.linalg.inv(_identity(G) + G / 4) - base, base)
+
+
+@precise
+def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
+    """``Q (I + slack tanh(S))`` with the Hermitian part ``S`` of ``base^H raw``.
+
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. ``Q`` is :func:`cayley_at` of the rest, written for tall
+    matrices, square ones too.
+
+    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.tensor([0.0, 50.0])), 0.1)
+    tensor([[1.0000, 0.0000],
+            [0.0000, 1.1000]])
+    """
+    W, P, G = _tangent(base, raw)
+    K = W / 2 - G / 4
+    Q = _restored((2 * base + P) @ torch.linalg.inv(_identity(K) - K) - base, base)
+    return Q + slack * (Q @ hermitian_tanh(hermitian_part(base.mH @ raw)))
 
 
 @precise

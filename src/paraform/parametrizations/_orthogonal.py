@@ -43,6 +43,9 @@ class _Orthogonal(Orthogonal):
         """The Q factor, as in torch: a point of the set, but not the nearest."""
         return _q_factor(value)
 
+    def _nearest_base(self, base: Tensor) -> Tensor:
+        return maps.polar(base)
+
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         if shape != self.shape:
             raise ValueError(f"{self} expects a value of shape {tuple(self.shape)}, got {tuple(shape)}.")

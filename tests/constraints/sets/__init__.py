@@ -2,10 +2,24 @@
 
 import pytest
 
-from . import combinators, definite, linear, norms, numbers, orthogonal, rank, stochastic, vectors
+from . import (
+    combinators,
+    definite,
+    distributions,
+    invertible,
+    linear,
+    norms,
+    numbers,
+    orthogonal,
+    rank,
+    stable,
+    stochastic,
+    vectors,
+)
 from .case import CLOSE, ENGINES, Case, Family, Layer, assert_close, assert_inside, value_of
 
-_MODULES = [numbers, vectors, linear, orthogonal, definite, rank, stochastic, norms, combinators]
+_SETS = [numbers, vectors, linear, orthogonal, definite, rank, invertible, stable, stochastic, norms]
+_MODULES = [*_SETS, distributions, combinators]
 FAMILIES = [module.FAMILY for module in _MODULES]
 CASES = [case for family in FAMILIES for case in family.cases]
 

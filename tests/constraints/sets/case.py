@@ -27,6 +27,7 @@ class Case:
     batch: bool = True  # leading dimensions are a batch, however many
     outside: bool = True  # three times a random tensor is outside
     edges: tuple[tuple[int, ...], ...] = ((0, 0), (1, 1))  # the smallest shapes that it fits
+    magnifies: float = 1.0  # by how much a round trip may magnify rounding: the condition number of a certificate
     holds: str = ""  # what it is built with, and no value of the weight tells
 
     def __str__(self) -> str:
@@ -76,7 +77,6 @@ class Family:
     title: str
     text: str  # what they have in common
     cases: Sequence[Case]
-    functions: Sequence[Callable[..., Constraint]] = ()  # that make constraints, and are told about beside the sets
 
     @property
     def sets(self) -> list[type[Constraint]]:
