@@ -108,3 +108,8 @@ def test_every_picture_that_is_shown_exists_and_every_one_that_exists_is_shown()
 
 def test_pictures_have_words_for_those_who_do_not_see_them() -> None:
     assert all(len(picture.alt) > 40 and picture.alt != picture.caption for picture in PICTURES)
+
+
+def test_pictures_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in (pages.FOLDER / "pictures").iterdir()}
+    assert {name: size for name, size in sizes.items() if size >= 80_000} == {}
