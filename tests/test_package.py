@@ -51,4 +51,4 @@ def test_the_code_of_the_readme_runs(number: int) -> None:
 
 
 def test_the_readme_shows_code() -> None:
-    assert len(README_CODE) == 2
+    assert len(README_CODE) == 3
