@@ -62,7 +62,6 @@ def test_special_unitary_matrices_keep_a_determinant_of_one() -> None:
         (lambda: AlmostOrthogonal(1.0), "above 0 and below 1"),
         (lambda: AlmostOrthogonal(0.1).right_inverse(torch.randn(2, 2, 3, 3)), "as one matrix write Flatten"),
         (lambda: Symplectic().right_inverse(torch.randn(3, 3)), "even number of rows"),
-        (lambda: Symplectic().right_inverse(torch.eye(2) + 0j), "expects real numbers"),
         (lambda: register_parametrization(nn.Conv1d(4, 8, 3), "weight", Grassmann()), "kernel of Conv1d"),
     ],
 )

@@ -8,22 +8,23 @@ from torch import Tensor
 from .. import maps
 from .based import Based
 from .rounding import relative_tolerance
-from .shapes import batch_size, require_even, require_real, require_square
+from .shapes import batch_size, require_even, require_square
 
 
 class Symplectic(Based):
-    r"""Symplectic matrices, :math:`M^\top J M = J` with :math:`J = [[0, I], [-I, 0]]`.
+    r"""Symplectic matrices, :math:`M^\top J M = J` with :math:`J = [[0, I], [-I, 0]]`; :math:`M^H J M = J` if complex.
 
-    Shape: ``(*, 2n, 2n)`` to the same, real. Freedom: ``n (2n + 1)`` a matrix.
+    Shape: ``(*, 2n, 2n)`` to the same. Freedom: ``n (2n + 1)`` a matrix (complex: ``4 n^2``).
     Raw tensor: its Hamiltonian part ``A`` is read (see :class:`Hamiltonian`), all entries for that. The value is
     :attr:`base` times :math:`\exp((A - A^\top) / 2) \exp((A + A^\top) / 2)`, which reaches every symplectic matrix from
-    every base, a rotation in phase space first and a squeeze then. Registration and assignment make the given value the
-    base and the raw tensor zero, so weight decay draws to the base.
+    every base, a rotation in phase space first and a squeeze then (the polar decomposition; A. Knapp, *Lie Groups
+    Beyond an Introduction*, 2002, Proposition 1.143). Registration and assignment make the given value the base and the
+    raw tensor zero, so weight decay draws to the base.
     Samples: the value at the base ``I`` of a raw tensor of standard normal entries. (The group is not compact: there is
     no uniform law.)
 
     :meth:`project` gives a point near the value, not the nearest, for which no closed form is known: the nearer one of
-    the generalized polar factor and of the nearest matrix that is orthogonal too (see
+    the generalized polar factor and of the nearest matrix that is orthogonal (unitary) too (see
     :func:`paraform.maps.symplectic_factor`). The set is closed and not bounded. What rounding leaves of the equation
     grows with ``|M|^2``, and a raw tensor with a norm above 80 (float32; 700 in float64) overflows.
 
@@ -34,7 +35,7 @@ class Symplectic(Based):
         base: where the raw tensor is zero; None before registration. A buffer, saved with the state.
 
     Raises:
-        ValueError: the matrices are not square, have an odd number of rows, or are complex.
+        ValueError: the matrices are not square, or have an odd number of rows.
 
     A linear layer on positions and momenta that keeps the volume in phase space, and the area in each plane:
 
@@ -57,7 +58,7 @@ class Symplectic(Based):
         return maps.symplectic_factor(value)
 
     def residual(self, value: Tensor) -> Tensor:
-        """``|M^T J M - J|`` in Frobenius norm."""
+        """``|M^H J M - J|`` in Frobenius norm."""
         self._check(value.shape, value.dtype)
         return maps.symplectic_error(value)
 
@@ -72,13 +73,12 @@ class Symplectic(Based):
         return maps.symplectic_at(torch.eye(shape[-1], dtype=normal.dtype, device=normal.device), normal)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
-        n = shape[-1] // 2
-        return batch_size(shape) * n * (2 * n + 1)
+        n = shape[-1]
+        return batch_size(shape) * (n + reals * n * (n - 1) // 2)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)
         require_even(self, shape)
-        require_real(self, dtype)
 
 
 def _allowed(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Symplectic matrices: ``M^T J M = J`` with ``J = [[0, I], [-I, 0]]``, real."""
+"""Symplectic matrices: ``M^H J M = J`` with ``J = [[0, I], [-I, 0]]``."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ _STEPS = 60
 
 @precise
 def symplectic_at(base: Tensor, raw: Tensor) -> Tensor:
-    """``base exp(K) exp(S)``, the skew part ``K`` and the symmetric part ``S`` of the Hamiltonian matrix of ``raw``.
+    """``base exp(K) exp(S)``, the skew part ``K`` and the Hermitian part ``S`` of the Hamiltonian matrix of ``raw``.
 
     Shape: ``(*, 2n, 2n)`` twice to the same. See :func:`group_at`: both factors are symplectic.
 
@@ -28,7 +28,7 @@ def symplectic_at(base: Tensor, raw: Tensor) -> Tensor:
 
 @measured
 def symplectic_error(M: Tensor) -> Tensor:
-    """``|M^T J M - J|`` in Frobenius norm: shape ``(*, 2n, 2n)`` to ``(*)``.
+    """``|M^H J M - J|`` in Frobenius norm: shape ``(*, 2n, 2n)`` to ``(*)``.
 
     >>> symplectic_error(torch.eye(2)), symplectic_error(2 * torch.eye(2))
     (tensor(0.), tensor(4.2426))
@@ -37,23 +37,23 @@ def symplectic_error(M: Tensor) -> Tensor:
     scale = largest(M, (-2, -1)).clamp_min(1)
     y = M / scale
     form = times_J(torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)) / scale / scale
-    return frobenius(y.mT @ times_J(y) - form) * scale[..., 0, 0] * scale[..., 0, 0]
+    return frobenius(y.mH @ times_J(y) - form) * scale[..., 0, 0] * scale[..., 0, 0]
 
 
 def _adjoint(X: Tensor) -> Tensor:
-    """``J^-1 X^T J``, which is the inverse of a symplectic ``X``."""
-    return times_J(times_J(X).mT)
+    """``J^-1 X^H J``, which is the inverse of a symplectic ``X``."""
+    return times_J(times_J(X).mH)
 
 
 @precise
 def symplectic_factor(X: Tensor) -> Tensor:
     """A symplectic matrix near ``X``: shape ``(*, 2n, 2n)`` to the same, of finite entries.
 
-    The nearer of two. The generalized polar factor ``X (X^* X)^(-1/2)`` with the adjoint ``X^* = J^-1 X^T J`` exists
+    The nearer of two. The generalized polar factor ``X (X^* X)^(-1/2)`` with the adjoint ``X^* = J^-1 X^H J`` exists
     where ``X^* X`` has no eigenvalue on the negative axis, and is ``X`` if that is symplectic; Newton's iteration
     ``X <- (X + (X^-1)^*) / 2`` finds it (N. Higham, D. Mackey, N. Mackey and F. Tisseur, *Functions preserving matrix
     groups and iterations for the matrix square root*, 2005, Theorem 4.2). And there always is the nearest matrix that
-    is orthogonal besides, the polar factor of a complex matrix of half the size.
+    is unitary besides: ``[[A, B], [-B, A]]``, with polar factors ``A + i B`` and ``A - i B`` of half the size.
 
     >>> symplectic_factor(torch.diag(torch.tensor([4.0, 1.0])))
     tensor([[2.0000, 0.0000],
@@ -61,8 +61,11 @@ def symplectic_factor(X: Tensor) -> Tensor:
     """
     n = X.shape[-1] // 2
     A, B, C, D = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
-    Z = polar(torch.complex(A / 2 + D / 2, B / 2 - C / 2))
-    unitary = torch.cat([torch.cat([Z.real, Z.imag], -1), torch.cat([-Z.imag, Z.real], -1)], -2)
+    like, twist = A / 2 + D / 2, 1j * (B / 2 - C / 2)
+    plus, minus = polar(like + twist), polar(like - twist)
+    A, B = plus / 2 + minus / 2, (plus / 2 - minus / 2) / 1j
+    unitary = torch.cat([torch.cat([A, B], -1), torch.cat([-B, A], -1)], -2)
+    unitary = unitary if X.is_complex() else torch.real(unitary)  # one polar factor is the conjugate of the other then
     newton = _newton(X)
     error, size = symplectic_error(newton), frobenius(newton)
     found = error <= torch.finfo(X.dtype).eps ** 0.75 * size.square().clamp_min(1)

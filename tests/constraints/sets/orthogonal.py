@@ -58,7 +58,7 @@ FAMILY = Family(
         Case(almost, (2, 2, 3), batch=False),
         Case(almost, (3, 3), C),
         Case(Symplectic, (2, 4, 4), nearest=False, edges=((0, 0), (2, 2))),
-        Case(Symplectic, (2, 2), nearest=False, edges=()),
+        Case(Symplectic, (2, 2), C, nearest=False, edges=()),
         Case(slices, (2, 2, 3, 2)),
     ],
 )
