@@ -91,9 +91,9 @@ class Orthogonal(Based):
 
     def forward(self, raw: Tensor) -> Tensor:
         base = self._required_base()
-        turn = _MAPS[self.chosen_map(raw.shape)]
         if self.special and raw.is_complex():
-            raw = maps.traceless(raw)  # the trace of A is the phase of the determinant
+            return maps.special_unitary_at(base, raw)
+        turn = _MAPS[self.chosen_map(raw.shape)]
         if raw.shape[-2] < raw.shape[-1]:
             return turn(base.mT, raw.mT).mT
         return turn(base, raw)

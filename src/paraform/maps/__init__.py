@@ -75,7 +75,16 @@ from .stable import (
     schur_raw,
     spectral_radius,
 )
-from .stiefel import almost_orthogonal_at, cayley, cayley_at, grassmann_at, householder_at, matrix_exp_at, polar_at
+from .stiefel import (
+    almost_orthogonal_at,
+    cayley,
+    cayley_at,
+    grassmann_at,
+    householder_at,
+    matrix_exp_at,
+    polar_at,
+    special_unitary_at,
+)
 from .symplectic import symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
 from .unit_rows import nearest_unit_rows, unit_rows, unit_rows_raw
@@ -189,6 +198,7 @@ __all__ = [
     "slice_norms",
     "softplus",
     "special_polar",
+    "special_unitary_at",
     "spectral_radius",
     "standard_exponential",
     "standard_normal",

@@ -24,7 +24,9 @@ does, it is 1e-2 at 1e5 for ``matrix_exp``, and at no size for ``cayley``. From 
 import torch
 from torch import Tensor
 
+from .groups import group_at
 from .norms import largest
+from .patterns import traceless
 from .precision import precise
 from .roots import hermitian_tanh, inverse_sqrt
 from .triangles import half_upper, hermitian_part, skew_from_lower
@@ -113,6 +115,19 @@ def matrix_exp_at(base: Tensor, raw: Tensor) -> Tensor:
     E = torch.matrix_exp(torch.cat([top, bottom], -2))[..., :k]
     along, across = E[..., :k, :], E[..., k:, :] / s
     return _restored(base @ along + P @ across, base)
+
+
+@precise
+def special_unitary_at(base: Tensor, raw: Tensor) -> Tensor:
+    """:func:`matrix_exp_at` for square matrices, with ``A`` less its trace, which is the phase of the determinant.
+
+    Shape: ``(*, n, n)`` and ``(*, n, n)`` to ``(*, n, n)``.
+
+    >>> Q = special_unitary_at(torch.eye(2) + 0j, torch.tensor([[0.3j, 0.0], [2.0, 0.0]]))
+    >>> torch.linalg.det(Q).abs().round(decimals=5), torch.linalg.det(Q).angle().abs() < 1e-6
+    (tensor(1.), tensor(True))
+    """
+    return _restored(group_at(base, traceless(skew_from_lower(raw))), base)
 
 
 def _spectral_bound(gram: Tensor) -> Tensor:

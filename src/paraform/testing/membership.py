@@ -42,7 +42,7 @@ def assignment(subject: Subject) -> None:
     layer = subject.stirred(subject.layer())
     if not hasattr(layer.step, "right_inverse"):
         raise InapplicableError("it has no right_inverse")
-    layer.weight = subject.point()
+    layer.weight = subject.point(step=layer.step)
     _require_inside(subject, layer, "after assignment of a point of the set")
 
 

@@ -27,7 +27,7 @@ def single_precision(subject: Subject) -> None:
     for raw in layer.raws:
         require(raw.grad is None or raw.grad.dtype == raw.dtype, "a gradient has another dtype than its raw tensor")
     if hasattr(layer.step, "right_inverse"):
-        point = subject.point(dtype)
+        point = subject.point(dtype, layer.step)
         layer.weight = point
         error = relative_error(layer.weight, point)
         require(error <= allowed, f"in {dtype} a point of the set comes back with an error of {error:.3g}")

@@ -85,10 +85,10 @@ class Subject:
         """A layer in evaluation mode with a new parametrization on ``value``, or on a random tensor."""
         return Layer(self.random() if value is None else value, self.step()).eval()
 
-    def point(self, dtype: torch.dtype | None = None) -> Tensor:
-        """A point of the set: a sample where there is a law, else the value at some raw tensors."""
+    def point(self, dtype: torch.dtype | None = None, step: Any = None) -> Tensor:
+        """A point of the set of ``step``, or of a new one: a sample where there is a law, else some value."""
         dtype = dtype or self.dtype
-        step = self.step()
+        step = step or self.step()
         if hasattr(step, "sample"):
             point: Tensor = step.sample(self.shape, dtype=dtype, device=self.device)
         else:
