@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .. import maps
 from .based import Based
-from .rounding import relative_tolerance
 from .shapes import batch_size, require_square
 
 
@@ -125,15 +124,9 @@ class SpecialLinear(Based):
         return maps.project_special_linear(value)
 
     def residual(self, value: Tensor) -> Tensor:
-        """``|det X - 1|``."""
+        """``|det X - 1|`` by the size of the derivative of the determinant: near to the set, the distance to it."""
         self._check(value.shape, value.dtype)
-        return maps.error_of_det(value)
-
-    def _contains(self, value: Tensor) -> Tensor:
-        return self.residual(value) <= _rounding_of_det(value)
-
-    def _strays(self, base: Tensor) -> Tensor:
-        return self.residual(base) > _rounding_of_det(base)
+        return maps.distance_to_det_one(value)
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         normal = maps.standard_normal(shape, **options)
@@ -152,8 +145,3 @@ class SpecialLinear(Based):
 def _least(value: Tensor) -> float:
     """The reciprocal condition number from which on rounding cannot make a matrix singular."""
     return value.shape[-1] * torch.finfo(maps.working_dtype(value.dtype)).eps
-
-
-def _rounding_of_det(value: Tensor) -> Tensor:
-    """What rounding does to a determinant of 1: relative to the condition number, at most (Jacobi's formula)."""
-    return relative_tolerance(value) * value.shape[-1] / maps.reciprocal_condition(value)

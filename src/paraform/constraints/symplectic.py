@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .. import maps
 from .based import Based
-from .rounding import relative_tolerance
 from .shapes import batch_size, require_even, require_square
 
 
@@ -58,15 +57,9 @@ class Symplectic(Based):
         return maps.symplectic_factor(value)
 
     def residual(self, value: Tensor) -> Tensor:
-        """``|M^H J M - J|`` in Frobenius norm."""
+        """``|M^H J M - J| / |M|`` in Frobenius norm, without the division below 1."""
         self._check(value.shape, value.dtype)
         return maps.symplectic_error(value)
-
-    def _contains(self, value: Tensor) -> Tensor:
-        return self.residual(value) <= _allowed(value)
-
-    def _strays(self, base: Tensor) -> Tensor:
-        return self.residual(base) > _allowed(base)
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         normal = maps.standard_normal(shape, **options)
@@ -79,8 +72,3 @@ class Symplectic(Based):
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)
         require_even(self, shape)
-
-
-def _allowed(value: Tensor) -> Tensor:
-    """What rounding may leave of the equation, which is quadratic."""
-    return relative_tolerance(value) * maps.frobenius(value).square()

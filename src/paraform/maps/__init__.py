@@ -16,8 +16,8 @@ from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
 from .exponential import matrix_exp
 from .groups import (
+    distance_to_det_one,
     distance_to_invertible,
-    error_of_det,
     group_at,
     project_invertible,
     project_special_linear,
@@ -115,12 +115,12 @@ __all__ = [
     "diagonal_mask",
     "diagonal_means",
     "distance_of_det",
+    "distance_to_det_one",
     "distance_to_invertible",
     "distance_to_rank",
     "distance_to_semidefinite",
     "distance_to_singular_values",
     "doubly_stochastic",
-    "error_of_det",
     "excess",
     "exponential",
     "factors",

@@ -133,12 +133,18 @@ def _singular_values(s: Tensor, log_last: Tensor) -> Tensor:
 
 @measured
 @where_finite
-def error_of_det(x: Tensor) -> Tensor:
-    """``|det x - 1|``: shape ``(*, n, n)`` to ``(*)``.
+def distance_to_det_one(x: Tensor) -> Tensor:
+    """``|det x - 1|`` by the norm of the derivative of the determinant, if that is above 1: ``(*, n, n)`` to ``(*)``.
 
-    >>> error_of_det(torch.diag(torch.tensor([2.0, -1.0])))
-    tensor(3.)
+    Near the set that is the distance to it. The derivative is the adjugate matrix; its singular values are the products
+    of all singular values but one.
+
+    >>> distance_to_det_one(torch.diag(torch.tensor([100.0, 0.02])))
+    tensor(0.0100)
     """
-    sign, log = torch.linalg.slogdet(x)
-    error: Tensor = (sign * log.exp() - 1).abs()
-    return error
+    sign, log = torch.linalg.slogdet(x.to(torch.complex128 if x.is_complex() else torch.float64))
+    error = (sign * log.clamp_max(_LARGEST_LOG).exp() - 1).abs()
+    logs = torch.linalg.svdvals(x).double().clamp_min(torch.finfo(torch.float64).tiny).log()
+    adjugate = torch.logsumexp(2 * (logs.sum(-1, keepdim=True) - logs), -1) / 2
+    distance: Tensor = error * (-adjugate.clamp_min(0)).exp()
+    return distance.to(x.abs().dtype)

@@ -28,16 +28,19 @@ def symplectic_at(base: Tensor, raw: Tensor) -> Tensor:
 
 @measured
 def symplectic_error(M: Tensor) -> Tensor:
-    """``|M^H J M - J|`` in Frobenius norm: shape ``(*, 2n, 2n)`` to ``(*)``.
+    """``|M^H J M - J| / |M|`` in Frobenius norm (without the division below 1): shape ``(*, 2n, 2n)`` to ``(*)``.
+
+    The equation is quadratic; so divided, what is left of it is of the size of an error in ``M``.
 
     >>> symplectic_error(torch.eye(2)), symplectic_error(2 * torch.eye(2))
-    (tensor(0.), tensor(4.2426))
+    (tensor(0.), tensor(1.5000))
     """
     # As for orthogonal matrices: squares of large entries overflow, so divide first and multiply last.
     scale = largest(M, (-2, -1)).clamp_min(1)
     y = M / scale
     form = times_J(torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)) / scale / scale
-    return frobenius(y.mH @ times_J(y) - form) * scale[..., 0, 0] * scale[..., 0, 0]
+    left = frobenius(y.mH @ times_J(y) - form) * scale[..., 0, 0]
+    return left * (scale[..., 0, 0] / frobenius(M).clamp_min(1))
 
 
 def _adjoint(X: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ def symplectic_factor(X: Tensor) -> Tensor:
     unitary = unitary if X.is_complex() else torch.real(unitary)  # one polar factor is the conjugate of the other then
     newton = _newton(X)
     error, size = symplectic_error(newton), frobenius(newton)
-    found = error <= torch.finfo(X.dtype).eps ** 0.75 * size.square().clamp_min(1)
+    found = error <= torch.finfo(X.dtype).eps ** 0.75 * size.clamp_min(1)
     nearer = found & (frobenius(X - newton) <= frobenius(X - unitary))
     return torch.where(nearer[..., None, None], newton, unitary)
 
