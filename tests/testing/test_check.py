@@ -88,6 +88,52 @@ class SilentResidual(Exact):
         return torch.zeros(value.shape[:-2], dtype=value.dtype, device=value.device)
 
 
+class NanResidual(Exact):
+    def residual(self, value: Tensor) -> Tensor:
+        return math.nan * super().residual(value)
+
+
+class NegativeResidual(Exact):
+    def residual(self, value: Tensor) -> Tensor:
+        return super().residual(value) - 0.01
+
+
+class ResidualInPlace(Exact):
+    def residual(self, value: Tensor) -> Tensor:
+        found = super().residual(value)
+        value.zero_()
+        return found
+
+
+class ProjectsInPlace(Exact):
+    def project(self, value: Tensor) -> Tensor:
+        return value.copy_(super().project(value))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return super().project(value)
+
+
+class InverseInPlace(Exact):
+    def right_inverse(self, value: Tensor) -> Tensor:
+        value *= 1
+        value += 1
+        return self.project(value) - 1
+
+
+class FreedomOfOne(Exact):
+    def dof(self, shape: Any, *, dtype: Any = None) -> int:
+        return super().dof(shape[-2:])
+
+
+class ProjectsTheBatch(Exact):
+    def project(self, value: Tensor) -> Tensor:
+        mirrored = super().project(value)
+        return mirrored.mean(0, keepdim=True).expand_as(value) if value.ndim > 2 else mirrored
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return super().project(value)
+
+
 class ProjectsTwice(Exact):
     def project(self, value: Tensor) -> Tensor:
         return 0.9 * super().project(value)
@@ -250,6 +296,13 @@ FAULTS: dict[type[nn.Module], set[str]] = {
     InverseOff: {"round_trip", "raw_round_trip", "single_precision"},
     OtherInverse: {"raw_round_trip"},
     SilentResidual: {"residual"},
+    NanResidual: {"residual", "start", "projection", "sample"},
+    NegativeResidual: {"start"},
+    ResidualInPlace: {"residual"},
+    ProjectsInPlace: {"projection"},
+    InverseInPlace: {"round_trip"},
+    FreedomOfOne: {"batch"},
+    ProjectsTheBatch: {"batch"},
     ProjectsTwice: {"projection"},
     FarProjection: {"nearest"},
     SampleOutside: {"sample", "round_trip"},
@@ -307,6 +360,56 @@ def test_functions_and_pairs_are_parametrizations_too() -> None:
     assert check_parametrization(lambda: (torch.exp, torch.log), (3,), draw=torch.rand, laws=["round_trip", "start"])
     with pytest.raises(LawError, match="nan or inf"):
         check_parametrization(lambda: (torch.exp, torch.log), (3,), laws=["start"])
+
+
+def test_a_parametrization_instead_of_its_maker_is_refused_with_what_to_write() -> None:
+    for given in (Exact(), (torch.exp, torch.log)):
+        with pytest.raises(TypeError, match="a lambda that makes it"):
+            check_parametrization(given, SHAPE)
+    with pytest.raises(TypeError) as caught:
+        check_parametrization(torch.exp, SHAPE)
+    assert "lambda: function" in caught.value.__notes__[0]
+
+
+class Kept(nn.Module):
+    """Numbers of its own in single precision, as modules are built with; no inverse, and it says so as torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([1.0, 0.0, 1.0]))
+        self.register_buffer("turn", torch.eye(3))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return (raw * self.mask) @ self.turn
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Invertible(Kept):
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return (value @ self.turn.mT) * self.mask
+
+
+def test_numbers_of_its_own_follow_the_dtype_as_in_a_layer() -> None:
+    found = check_parametrization(Invertible, (2, 3), laws=set(LAWS) - {"autocast"})
+    assert found["half_precision"] == found["round_trip"] == "holds"
+
+
+def test_to_raise_that_there_is_no_inverse_is_to_have_none() -> None:
+    found = check_parametrization(Kept, (2, 3), laws=["round_trip", "raw_round_trip", "assignment", "single_precision"])
+    assert found.pop("single_precision") == "holds"
+    assert set(found.values()) == {"does not apply: it has no right_inverse"}
+
+
+def test_each_line_of_what_was_found_is_indented_and_the_size_is_named() -> None:
+    with pytest.raises(LawError) as caught:
+        check_parametrization(Detached, SHAPE, laws=["first_derivatives"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) > 5
+    assert all(line.startswith("    ") for line in lines[2:])
+    with pytest.raises(LawError, match=r"a tensor of size 1e\+30 cannot be registered"):
+        check_parametrization(lambda: torch.square, (3,), laws=["extremes"])
 
 
 def test_torchs_householder_map_loses_its_signs_to_weight_decay() -> None:

@@ -17,7 +17,8 @@ class UnitNorm(Along):
     Shape: any with a dimension ``dim`` of size ``n >= 1`` to the same. Freedom: ``n - 1`` a vector (complex: ``2 n -
     1``). Raw tensor: ``v``, all entries are read, and its length has no effect; registration and assignment make it 1.
     A gradient is orthogonal to ``v`` and makes it longer, and weight decay makes it shorter: together they set the
-    pace, and neither takes the value out of the set. Samples: the uniform law.
+    pace, and neither takes the value out of the set. Samples: the uniform law (normal vectors over their length: G.
+    Marsaglia, *Choosing a point from the surface of a sphere*, 1972).
 
     The set is closed, and all of it is reached. A vector of zeros, to which all points are equally near, is taken for
     one of ones, by :meth:`project` and as a raw tensor.

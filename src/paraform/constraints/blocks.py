@@ -14,8 +14,8 @@ class Blocks(View):
     ``(n, s, *)``. So the gates of an LSTM (``weight_hh_l0``, of shape ``(4 h, h)``: four) and
     of a GRU (three), and the queries, keys and values of an attention (``in_proj_weight``, ``(3 e, e)``).
 
-    Set, freedom, samples and projection are those of ``constraint`` for each piece, and the residual is the norm of
-    those of the pieces. A raw tensor of the pieces' shape is kept packed, so that it stays the same ``Parameter``;
+    Freedom: that of ``constraint`` for each piece, and so are samples and projection; the residual is the norm of those
+    of the pieces. Raw tensor: one of the pieces' shape is kept packed, so that it stays the same ``Parameter``;
     others are as ``constraint`` has them.
 
     Args:

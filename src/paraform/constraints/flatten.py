@@ -7,15 +7,19 @@ from .view import View
 
 
 class Flatten(View):
-    """Convolution kernels that are in the set of another constraint as one matrix, ``out x (in * kh * kw)``.
+    r"""Convolution kernels that are in the set of another constraint as one matrix, ``out x (in * kh * kw)``.
 
     Shape: ``(m, *)``, at least two dimensions, to the same; ``constraint`` sees ``(m, n)`` with all but the first
     flattened into ``n``: a row for each output channel. Its product with a patch of the input is the output at one
-    place. (It is not the convolution of whole images, whose norm may be larger, for patches overlap.) A transposed
-    convolution has its input channels first: there, they are the rows.
+    place. A transposed convolution has its input channels first: there, they are the rows.
 
-    Set, freedom, samples, projection and residual are those of ``constraint``. A raw tensor of the matrix's shape is
-    given the kernel's, so that it stays the same ``Parameter``; others are as ``constraint`` has them.
+    It is not the convolution of whole images, whose norm may be larger, for patches overlap: by up to
+    :math:`\sqrt{k_h k_w}` for a kernel of that size, with zeros as padding. So ``Flatten(SpectralNorm(1 / 3))`` makes a
+    3 x 3 convolution one that stretches no image, and 1 instead of 1/3 stretches them by at most 3. (With a stride
+    ``s`` a pixel is in fewer patches: :math:`\lceil k / s \rceil` takes the place of each ``k``.)
+
+    Freedom: that of ``constraint``, and so are samples, projection and residual. Raw tensor: one of the matrix's shape
+    is given the kernel's, so that it stays the same ``Parameter``; others are as ``constraint`` has them.
 
     Args:
         constraint: what the matrix is to satisfy; with ``strict=True`` or not.

@@ -86,7 +86,8 @@ class SpecialLinear(Based):
     Shape: ``(*, n, n)`` to the same. Freedom: ``n^2 - 1`` a matrix (complex: twice that).
     Raw tensor: ``R`` less its trace is read, ``A``, all entries for that. The value is :attr:`base` times
     :math:`\exp((A - A^\top) / 2) \exp((A + A^\top) / 2)`, which reaches every matrix of the set from every base (see
-    :class:`Invertible`). Weight decay draws to the base.
+    :class:`Invertible`; A. Knapp, *Lie Groups Beyond an Introduction*, 2002, Proposition 1.143). Weight decay draws to
+    the base.
     Samples: the value at the base ``I`` of a raw tensor of standard normal entries. (There is no uniform law.)
 
     The nearest point changes the singular values, so that the distance is stationary and their product is 1

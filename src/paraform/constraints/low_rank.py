@@ -80,7 +80,8 @@ class FixedRank(LowRank):
     r"""Matrices of rank ``rank``, neither more nor less: :math:`X = U V` with the singular values kept above zero.
 
     Shape: ``(*, m, n)`` to ``(*, m, n)``. Freedom: with ``r = rank``, ``r (m + n - r)`` a matrix (complex: twice that).
-    Two raw tensors ``U`` and ``V``, weight decay and samples are those of :class:`LowRank`.
+    Two raw tensors ``U`` and ``V``, weight decay and samples are those of :class:`LowRank`. (On the set as a manifold:
+    B. Vandereycken, *Low-rank matrix completion by Riemannian optimization*, 2013, section 2.)
 
     Each of the ``r`` singular values is that of ``U V``, plus ``4 eps`` of the sum of them, ``eps`` that of float32
     (5e-7 in all) or, for double precision, of float64, and at least the smallest normal number: whatever the raw

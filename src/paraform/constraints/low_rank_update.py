@@ -33,6 +33,10 @@ class LowRankUpdate(Constraint):
     the frozen weight as it is, and the update starts at zero. ``remove_parametrizations`` merges the update into the
     weight. The set is closed, and values reach all of it.
 
+    Only this weight is frozen: biases and other layers train on, unless they are frozen as well. What is frozen when it
+    is registered (``requires_grad=False``) stays so, and then the factors do not train either. For a model of which
+    nothing but the updates is to be trained, freeze it first, and wake the factors after registration, as below.
+
     Args:
         rank: the largest rank of the update. One of ``min(m, n)`` or more allows all matrices.
         scale: the factor in front of ``B A``, not zero.
@@ -48,12 +52,14 @@ class LowRankUpdate(Constraint):
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization, remove_parametrizations
-    >>> model = nn.Linear(1000, 1000, bias=False)  # pretrained
+    >>> model = nn.Linear(1000, 1000).requires_grad_(False)  # pretrained
     >>> model = register_parametrization(model, "weight", LowRankUpdate(4))
-    >>> sum(parameter.numel() for parameter in model.parameters())  # instead of a million
+    >>> _ = model.parametrizations.weight.requires_grad_(True)  # the two factors, and not the bias
+    >>> trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    >>> sum(parameter.numel() for parameter in trained)  # instead of a million
     8000
     >>> x, y = torch.randn(8, 1000), torch.randn(8, 1000)
-    >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    >>> optimizer = torch.optim.AdamW(trained, lr=1e-2)
     >>> for _ in range(3):
     ...     optimizer.zero_grad()
     ...     (model(x) - y).square().mean().backward()

@@ -22,6 +22,9 @@ class Masked(Constraint):
 
     Checkpoints of ``torch.nn.utils.prune`` (``weight_orig``, ``weight_mask``) load.
 
+    Pruning by magnitude: S. Han and others, *Learning both weights and connections for efficient neural networks*,
+    2015.
+
     Args:
         mask: non-zero (or True) where entries are kept; a tensor, or nested sequences of numbers.
         strict: see :class:`Constraint`.

@@ -74,8 +74,8 @@ class GreaterThan(Bounded):
 class Positive(GreaterThan):
     r"""Positive numbers, :math:`x > 0`: each entry is :math:`x = \log(1 + e^r)` (softplus) of its raw number ``r``.
 
-    Shape: any to the same. Freedom: all entries. Raw tensor: all entries are read.
-    Samples: independent exponential numbers of mean 1.
+    Shape: any to the same. Freedom: all entries. Raw tensor: all entries are read. The map is
+    ``torch.nn.functional.softplus``, without its threshold. Samples: independent exponential numbers of mean 1.
 
     The set is open. The value is above 0 down to the smallest number of the dtype, ``r`` about -103 in float32, -744 in
     float64; below it underflows to 0. The derivative to ``r`` is ``1 - exp(-x)``, that is ``x`` for small ones. An

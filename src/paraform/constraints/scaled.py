@@ -30,6 +30,9 @@ class Scaled(Constraint):
     to the least distance, it is approached. Other sets may have a nearer one. Where ``constraint`` does not fix the
     size, ``s`` is 1 if ``X`` is in its set, and else the least ``s > 1`` for which ``X / s`` is.
 
+    (With orthogonal matrices, the factor of the Procrustes problem: P. Schönemann and R. Carroll, *Fitting one matrix
+    to another under choice of a central dilation and a rigid motion*, 1970.)
+
     Args:
         constraint: the set of ``Q``; with ``strict=True`` or not.
 

@@ -21,7 +21,9 @@ class Simplex(Along):
     Softmax reaches the interior of the set, and by underflow (a raw entry 104 below the largest in float32) also 0. A
     vector that is assigned with an entry 0 is mixed with the uniform one, ``(1 - eps) p + eps / n``, with ``eps`` of
     the working precision (1.2e-7 in float32, 2.2e-16 in float64; half precision counts as float32), and so moves by
-    less than ``eps``. An entry trains at a rate in proportion to itself.
+    less than ``eps``. An entry trains at a rate in proportion to itself: of a weight that was not made of
+    probabilities, as that of a fresh ``nn.Linear``, many entries end at the edge, and hardly train. Assign a start
+    inside of the set, ``torch.full((m, n), 1 / n)`` or a sample.
 
     The nearest point: J. Duchi and others, *Efficient projections onto the l1-ball for learning in high dimensions*,
     2008, figure 1; the faces are closed, so it is then mixed as above.

@@ -22,7 +22,9 @@ class Hurwitz(Constraint):
     Raw tensor: all entries are read. The value is :math:`(K - I) H - d I` with a skew (skew-Hermitian, if complex)
     matrix ``K`` from the upper triangle, and a positive definite ``H`` from the lower triangle and the diagonal, as in
     :class:`PositiveDefinite`. Such pairs are the matrices of the set, one to one (:mod:`paraform.maps.stable`): ``H``
-    is the inverse of the solution of a Lyapunov equation, and :math:`x^H H x` falls along every solution.
+    is the inverse of the solution of a Lyapunov equation, and :math:`x^H H x` falls along every solution (N. Gillis and
+    P. Sharma, *On computing the distance to stability for matrices using linear dissipative Hamiltonian systems*,
+    2017).
     Samples: the value for a ``K`` with standard normal entries and a Wishart matrix ``H`` of mean ``I``.
 
     The set is open, and values stay inside of it but for rounding, however ``K`` grows. An assigned value comes back to
@@ -94,7 +96,8 @@ class Schur(Constraint):
     Raw tensor: all entries are read. The value is :math:`\rho (2 P (P + I - K)^{-1} - I)` with a skew matrix ``K``
     (skew-Hermitian, if complex) from the upper triangle, and a positive definite ``P`` from the lower triangle and the
     diagonal, as in :class:`PositiveDefinite`: the Cayley transform of what :class:`Hurwitz` has, one to one
-    (:mod:`paraform.maps.stable`). :math:`x^H P^{-1} x` falls with every step.
+    (:mod:`paraform.maps.stable`). :math:`x^H P^{-1} x` falls with every step (N. Gillis, M. Karow and P. Sharma,
+    *Approximating the nearest stable discrete-time system*, 2019, is about this set).
     Samples: the value for a ``K`` with standard normal entries and a Wishart matrix ``P`` of mean ``I``.
 
     The set is open, and values stay inside of it but for rounding. The matrix may be far from normal: a single step can

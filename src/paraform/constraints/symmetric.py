@@ -15,6 +15,8 @@ class Symmetric(Subspace):
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n + 1) / 2`` a matrix (complex: ``n^2``).
     Raw tensor: its upper triangle with the diagonal is read (of a complex diagonal the real part), the rest is ignored.
     Samples: the symmetric part of a standard normal matrix (the Gaussian orthogonal or unitary ensemble).
+    The nearest point is the symmetric part (K. Fan and A. Hoffman, *Some metric inequalities in the space of matrices*,
+    1955, Theorem 2).
 
     Args:
         strict: see :class:`Constraint`.
@@ -62,7 +64,9 @@ class Skew(Subspace):
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. Freedom: ``n (n - 1) / 2`` a matrix (complex: ``n^2``).
     Raw tensor: its strict upper triangle is read (and the imaginary part of a complex diagonal), the rest is ignored.
-    Samples: the skew-symmetric part of a standard normal matrix.
+    Samples: the skew-symmetric part of a standard normal matrix. The nearest point is the skew-symmetric part.
+    (They are the Lie algebra of the orthogonal group; A. Knapp, *Lie Groups Beyond an Introduction*, 2002, section
+    I.8.)
 
     Args:
         strict: see :class:`Constraint`.

@@ -61,7 +61,7 @@ class Toeplitz(Subspace):
 
     Shape: ``(*, m, n)`` to the same. Freedom: ``m + n - 1`` a matrix (complex: twice that). Raw tensor: the diagonals
     from the upper right to the lower left, of shape ``(*, m + n - 1)``. Samples: diagonals of independent standard
-    normal numbers. The nearest point has the mean of each diagonal.
+    normal numbers. The nearest point has the mean of each diagonal (the layout of ``scipy.linalg.toeplitz``).
 
     Args:
         strict: see :class:`Constraint`.

@@ -13,7 +13,8 @@ class Traceless(Subspace):
     r"""Matrices of trace zero, :math:`\operatorname{tr} X = 0`.
 
     Shape: ``(*, n, n)`` to the same. Freedom: ``n^2 - 1`` a matrix (complex: twice that). Raw tensor: all entries are
-    read; the value is :math:`R - \operatorname{tr}(R) / n \, I`, its nearest point.
+    read; the value is :math:`R - \operatorname{tr}(R) / n \, I`, its nearest point. (They are the Lie algebra of
+    :class:`SpecialLinear`; A. Knapp, *Lie Groups Beyond an Introduction*, 2002, section I.8.)
     Samples: the projection of a standard normal matrix.
 
     Args:

@@ -12,8 +12,8 @@ class Transposed(View):
     Shape: ``(*, m, n)`` to the same; ``constraint`` sees ``(*, n, m)``. Complex entries are not conjugated.
     For constraints that treat rows and columns differently: a triangle, sums of columns, vectors in columns.
 
-    Set, freedom, samples, projection and residual are those of ``constraint``. A raw tensor of the transpose's shape is
-    kept transposed, so that it stays the same ``Parameter``; others are as ``constraint`` has them.
+    Freedom: that of ``constraint``, and so are samples, projection and residual. Raw tensor: one of the transpose's
+    shape is kept transposed, so that it stays the same ``Parameter``; others are as ``constraint`` has them.
 
     Args:
         constraint: what the transpose is to satisfy; with ``strict=True`` or not.

@@ -16,8 +16,9 @@ class Triangular(Pattern):
 
     Shape: ``(*, m, n)`` to the same. Freedom: the entries of the triangle, without the diagonal if that is 1 (complex:
     twice as many, but for a positive diagonal, which is real).
-    Raw tensor: the triangle is read, the rest is ignored. A positive diagonal is :math:`\log(1 + e^r)` of the raw one
-    (its real part), so a factor :math:`L` stands for one definite matrix :math:`L L^\top` and no other.
+    Raw tensor: the triangle is read, the rest is ignored (``torch.tril``, ``torch.triu``). A positive diagonal is
+    :math:`\log(1 + e^r)` of the raw one (its real part), so a factor :math:`L` stands for one definite matrix :math:`L
+    L^\top` and no other.
     Samples: standard normal entries; a positive diagonal has their magnitudes.
 
     The nearest point leaves the other triangle out. A positive diagonal is open: an entry at 0 or below becomes ``eps``
@@ -109,7 +110,8 @@ class Banded(Pattern):
     r"""Banded matrices, :math:`X_{ij} = 0` outside of :math:`-u \le i - j \le l`: so many diagonals below and above.
 
     Shape: ``(*, m, n)`` to the same. Freedom: the entries of the band (complex: twice as many). Raw tensor: the band is
-    read, the rest is ignored. Samples: standard normal entries. The nearest point leaves the rest out.
+    read, the rest is ignored (``torch.tril`` of ``torch.triu``). Samples: standard normal entries. The nearest point
+    leaves the rest out.
 
     Args:
         lower: how many diagonals are kept below the main one, ``l``.

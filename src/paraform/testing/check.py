@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from textwrap import indent
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .law import InapplicableError, all_laws
 from .subject import Subject
@@ -23,7 +24,7 @@ class LawError(AssertionError):
 
     def __init__(self, subject: str, seed: int, checked: int, broken: Mapping[str, str]) -> None:
         self.broken = dict(broken)
-        lines = "\n".join(f"  {name}: {LAWS[name]}\n    {found}" for name, found in broken.items())
+        lines = "\n".join(f"  {name}: {LAWS[name]}\n{indent(found, '    ')}" for name, found in broken.items())
         super().__init__(f"{subject} (seed {seed}) breaks {len(broken)} of the {checked} laws checked:\n{lines}")
 
 
@@ -46,7 +47,8 @@ def check_parametrization(
 
     Args:
         make: gives a new parametrization at each call: a class, or a ``lambda`` that has the arguments. What it returns
-            is what ``register_parametrization`` takes, a function or a pair ``(function, inverse)`` too.
+            is what ``register_parametrization`` takes, a function or a pair ``(function, inverse)`` too. Buffers and
+            parameters of a module are brought to the dtype (unless complex) and the device of the tensor.
         shape: of the tensor that it is registered on; small, for derivatives are checked entry by entry.
         dtype: of that tensor, ``torch.float64`` or ``torch.complex128``: laws about other dtypes derive theirs from it.
         device: of that tensor.
@@ -61,6 +63,7 @@ def check_parametrization(
 
     Raises:
         LawError: with all the laws that are broken, and the numbers.
+        TypeError: ``make`` is a parametrization, where something that makes one is needed.
         ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision.
 
     >>> from torch import nn
@@ -85,7 +88,14 @@ def check_parametrization(
         raise ValueError(
             f"Expected torch.float64 or torch.complex128, got {dtype}; other dtypes have laws of their own."
         )
+    _require_maker(make)
     subject = Subject(make, tuple(shape), dtype, torch.device(device), draw)
+    with torch.random.fork_rng():
+        try:
+            title = str(subject)
+        except Exception as error:
+            error.add_note("while making the parametrization; for a function write lambda: function")
+            raise
     found, broken = {}, {}
     for name, law in all_laws().items():
         if name not in laws:
@@ -98,9 +108,19 @@ def check_parametrization(
             except InapplicableError as reason:
                 found[name] = f"does not apply: {reason}"
             except AssertionError as error:
-                broken[name] = str(error)
+                broken[name] = str(error) or repr(error)
             except Exception as error:  # what a parametrization raises is what is found
                 broken[name] = f"{type(error).__name__}: {' '.join([str(error), *getattr(error, '__notes__', ())])}"
     if broken:
-        raise LawError(str(subject), seed, len(found) + len(broken), broken)
+        raise LawError(title, seed, len(found) + len(broken), broken)
     return found
+
+
+def _require_maker(make: object) -> None:
+    """Refuse a parametrization itself: each law needs new ones, and would fail with an error of the call."""
+    if isinstance(make, nn.Module | tuple):
+        got = f"an instance of {type(make).__name__}" if isinstance(make, nn.Module) else "a pair"
+        raise TypeError(
+            f"Expected a function that makes a new parametrization at each call, got {got}. Write the class, or a "
+            "lambda that makes it; for a pair lambda: (function, inverse), for a function lambda: function."
+        )

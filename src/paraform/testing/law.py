@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from .subject import Subject
 
@@ -35,6 +39,14 @@ def all_laws() -> dict[str, Law]:
     from . import copies, derivatives, inverse, membership, precision, projection, transforms  # noqa: F401
 
     return _LAWS
+
+
+def leaves_alone(function: Callable[[Tensor], Any], value: Tensor, name: str) -> Any:
+    """What ``function`` makes of ``value``, which it must not change."""
+    given = value.detach().clone()
+    result = function(value)
+    require(torch.equal(value.detach(), given), f"{name} changes the tensor that it is given; work on a clone of it")
+    return result
 
 
 def require(holds: bool, message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .law import InapplicableError, law, require
+from .law import InapplicableError, law, leaves_alone, require
 from .subject import Layer, Subject, tolerance
 
 
@@ -40,7 +40,7 @@ def training(subject: Subject) -> None:
 def assignment(subject: Subject) -> None:
     """A value that is in the set can be assigned, and is read again."""
     layer = subject.stirred(subject.layer())
-    if not hasattr(layer.step, "right_inverse"):
+    if not subject.invertible:
         raise InapplicableError("it has no right_inverse")
     layer.weight = subject.point(step=layer.step)
     _require_inside(subject, layer, "after assignment of a point of the set")
@@ -48,12 +48,13 @@ def assignment(subject: Subject) -> None:
 
 @law
 def residual(subject: Subject) -> None:
-    """The residual is one number a point of the set: 0 inside, and above 0 where the projection moves the value."""
+    """The residual is one number a point, 0 inside the set, never below, and above where the projection moves it."""
     step = subject.step()
     if not (hasattr(step, "residual") and hasattr(step, "project")):
         raise InapplicableError("it has no residual, or no projection to compare it with")
     value = 3 * subject.random()
-    got, moved = step.residual(value), step.project(value) - value
+    got, moved = leaves_alone(step.residual, value, "residual"), step.project(value.clone()) - value
+    require(bool((got >= 0).all()), f"a residual is {float(got.min()):.3g}: it is a distance, 0 or above")
     lead = value.shape[: got.ndim]
     require(got.ndim <= value.ndim, f"the residual has shape {tuple(got.shape)}, the value {tuple(value.shape)}")
     if got.shape == lead and got.ndim < value.ndim:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import maps
 from .law import InapplicableError, law, require
-from .subject import Layer, Subject, distance, relative_error, tolerance
+from .subject import Subject, distance, relative_error, tolerance
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -18,7 +18,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 def single_precision(subject: Subject) -> None:
     """In single precision the value is in the set, comes back, and gradients have the dtype of the raw tensors."""
     dtype = subject.single()
-    layer = Layer(subject.random(dtype), subject.step()).eval()
+    layer = subject.layer(subject.random(dtype))
     value = layer.weight
     outside, allowed = subject.outside(layer.step, value), tolerance(dtype)
     require(value.dtype == dtype, f"the value of raw tensors of {dtype} has {value.dtype}")
@@ -26,7 +26,7 @@ def single_precision(subject: Subject) -> None:
     torch.autograd.backward(value.abs().sum())
     for raw in layer.raws:
         require(raw.grad is None or raw.grad.dtype == raw.dtype, "a gradient has another dtype than its raw tensor")
-    if hasattr(layer.step, "right_inverse"):
+    if subject.invertible:
         point = subject.point(dtype, layer.step)
         layer.weight = point
         error = relative_error(layer.weight, point)
@@ -39,7 +39,7 @@ def half_precision(subject: Subject) -> None:
     if subject.dtype.is_complex:
         raise InapplicableError("it is complex")
     for dtype in _HALVES:
-        layer = Layer(subject.random(dtype), subject.step()).eval()
+        layer = subject.layer(subject.random(dtype))
         value = layer.weight
         require(value.dtype == dtype, f"the value of raw tensors of {dtype} has {value.dtype}")
         allowed = 4 * torch.finfo(dtype).eps  # the value is rounded, and what it is computed from was
@@ -76,7 +76,10 @@ def extremes(subject: Subject) -> None:
     """From zeros and from numbers of 1e30 on, values and gradients are finite."""
     dtype = subject.single()
     for size in (0.0, 1e30):
-        layer = Layer(size * subject.random(dtype), subject.step()).eval()
+        try:
+            layer = subject.layer(size * subject.random(dtype))
+        except ValueError as error:  # the engine refuses a value that is not finite
+            raise AssertionError(f"a tensor of size {size:g} cannot be registered: {error}") from error
         value = layer.weight
         _require_finite(value, f"the value of a tensor of size {size:g}")
         loss = value.abs().square().sum() if size == 0 else torch.view_as_real(value + 0j).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import maps, parametrize
+from ..parametrize.errors import says_there_is_no_inverse
 from ..parametrize.function import as_parametrization
 
 # What a user sees as equal, and a stable computation of a small tensor keeps.
@@ -72,9 +74,28 @@ class Subject:
     def __str__(self) -> str:
         return f"{self.step()} on shape {self.shape}, {str(self.dtype).removeprefix('torch.')}"
 
-    def step(self) -> Any:
-        """A new parametrization."""
-        return as_parametrization(self.make())
+    def step(self, dtype: torch.dtype | None = None) -> Any:
+        """A new parametrization; its own numbers have the dtype and the device of the tensor, as in a layer."""
+        real = (dtype or self.dtype).to_real()
+        fitted = as_parametrization(self.make())._apply(  # type: ignore[no-untyped-call]
+            lambda x: x.to(self.device, real if x.is_floating_point() else x.dtype)
+        )
+        return fitted
+
+    @functools.cached_property
+    def invertible(self) -> bool:
+        """Whether it has an inverse. To raise ``NotImplementedError`` is to have none, as for the engine."""
+        with torch.random.fork_rng():
+            step = self.step()
+            if not hasattr(step, "right_inverse"):
+                return False
+            try:
+                step.right_inverse(self.random())
+            except NotImplementedError as error:
+                return not says_there_is_no_inverse(error)
+            except Exception:
+                return True  # the laws find what is wrong with it
+        return True
 
     def random(self, dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = None) -> Tensor:
         """A tensor to start from, which is in the set by chance only."""
@@ -83,12 +104,16 @@ class Subject:
 
     def layer(self, value: Tensor | None = None) -> Layer:
         """A layer in evaluation mode with a new parametrization on ``value``, or on a random tensor."""
-        return Layer(self.random() if value is None else value, self.step()).eval()
+        value = self.random() if value is None else value
+        return Layer(value, self.step(value.dtype)).eval()
 
     def point(self, dtype: torch.dtype | None = None, step: Any = None) -> Tensor:
-        """A point of the set of ``step``, or of a new one: a sample where there is a law, else some value."""
+        """A point of the set: a sample where there is a law, else the value at some raw tensors.
+
+        Where the set is known from registration on only (a frozen weight is part of it), that of ``step``.
+        """
         dtype = dtype or self.dtype
-        step = step or self.step()
+        step = self.step(dtype) if step is None else step
         if hasattr(step, "sample"):
             point: Tensor = step.sample(self.shape, dtype=dtype, device=self.device)
         else:
@@ -118,10 +143,11 @@ class Subject:
             errors.append(step.residual(value).detach().flatten())
         if hasattr(step, "project"):
             errors.append(distance(step.project(value), value))
-        elif hasattr(step, "right_inverse") and not hasattr(step, "residual"):
+        elif self.invertible and not hasattr(step, "residual"):
             errors.append(distance(value_at(step, step.right_inverse(value)).detach(), value))
-        worst = max(float(error.max()) if error.numel() else 0.0 for error in errors)
-        return worst / size
+        # The maximum of tensors keeps a nan, which is a fault; that of Python drops it. Below 0 is no distance either.
+        worst = torch.stack([error.abs().max().double().cpu() for error in errors if error.numel()]).max()
+        return float(worst) / size
 
 
 def tolerance(dtype: torch.dtype) -> float:

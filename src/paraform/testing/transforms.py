@@ -21,8 +21,18 @@ def _moved(subject: Subject) -> Layer:
 
 @law
 def batch(subject: Subject) -> None:
-    """A batch is its tensors one by one."""
+    """A batch is its tensors one by one, for the value and for what is known of the set."""
     values = subject.random(shape=(2, *subject.shape))
+    step = subject.step()
+    for name in ("project", "residual"):
+        if hasattr(step, name):
+            own = getattr(step, name)
+            _require_equal(
+                own(values.clone()), torch.stack([own(value.clone()) for value in values]), f"{name} of a batch"
+            )
+    if hasattr(step, "dof"):
+        one, two = (step.dof(shape, dtype=subject.dtype) for shape in (subject.shape, tuple(values.shape)))
+        require(two == 2 * one, f"dof says {one} for a tensor and {two} for a batch of two")
     together = subject.layer(values)
     for value, got in zip(values, together.weight, strict=True):
         _require_equal(got, subject.layer(value).weight, "a tensor of a batch")

@@ -50,8 +50,9 @@ def unequal(**options: bool) -> BlockDiagonal:
 FAMILY = Family(
     "linear",
     "Linear sets",
-    "Matrices whose entries obey linear equations. Sums and multiples of values are values, and weight decay of the "
-    "raw tensor is weight decay of the value.",
+    "Matrices whose entries obey linear equations. Sums and multiples of values are values (real ones, of Hermitian "
+    "and the like), and weight decay of the raw tensor is weight decay of the value; but for triangular matrices "
+    "whose diagonal is 1 or positive.",
     [
         Case(Symmetric, (4, 4)),
         Case(Symmetric, (2, 3, 3), C),
