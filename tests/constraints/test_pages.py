@@ -83,6 +83,11 @@ def test_a_docstring_says_what_a_page_needs(member: pages.Public) -> None:
     parsed = parse(member.__doc__ or "")
     assert parsed.summary.endswith("."), "the first paragraph is one sentence"
     assert any(block.startswith(">>>") for block in parsed.example)
+    text = member.__doc__ or ""
+    for label in ("Shape:", "Freedom", "aw tensor", "ample", "Args:", "Raises:"):
+        assert label in text, f"it does not say what it says under {label}"
+    # A paper of a year, a function that is mirrored, or another constraint that it stands on.
+    assert re.search(r"\b(1[89]|20)\d\d\b|``(torch|scipy)\.|``constraint``|:class:`", text), "it has no source"
 
 
 @FOR_ALL

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paraform.constraints import Constraint
+from paraform.testing import LAWS
 from tests.constraints.pages.docstrings import Docstring, Section, cell, code, facts, markdown, parse
 from tests.constraints.pages.pictures import PICTURES, Picture
 from tests.constraints.sets import FAMILIES, Family
@@ -140,7 +141,8 @@ def index() -> str:
     """The overview: how to choose, every constraint in one table, what all of them can do."""
     here = links()
     guide = re.sub(r"(?<!`)`([^`\n]+)`(?!`)", lambda found: code(found[1], here), GUIDE.read_text(encoding="utf-8"))
-    return f"{NOTE}\n\n{guide.format(catalogue=overview(here), methods=methods(here)).rstrip()}\n"
+    made = guide.format(catalogue=overview(here), methods=methods(here), laws=laws())
+    return f"{NOTE}\n\n{made.rstrip()}\n"
 
 
 def overview(here: dict[str, str]) -> str:
@@ -177,6 +179,11 @@ def methods(here: dict[str, str]) -> str:
         whole = signature(method, name).replace("(self, ", "(").replace("*, ", "")
         lines.append(f"- `{whole}`: {markdown(parse(method.__doc__).summary, here)}")
     return "\n".join(lines)
+
+
+def laws() -> str:
+    """The laws, a line each."""
+    return "\n".join(f"- `{name}`: {markdown(sentence, {})}" for name, sentence in LAWS.items())
 
 
 def readme(text: str) -> str:
