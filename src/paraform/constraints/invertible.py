@@ -72,7 +72,8 @@ class Invertible(Based):
         if normal.is_complex() or shape[-1] == 0:
             return normal
         first = torch.arange(shape[-1], device=normal.device).unsqueeze(-1) == 0
-        return torch.where(first & (torch.linalg.det(normal) < 0)[..., None, None], -normal, normal)
+        negative = torch.linalg.slogdet(normal).sign < 0
+        return torch.where(first & negative[..., None, None], -normal, normal)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * shape.numel()
@@ -155,5 +156,8 @@ def _least(value: Tensor) -> float:
 
 
 def _rounding_of_det(value: Tensor) -> Tensor:
-    """What rounding does to a determinant of 1: relative to the condition number, at most (Jacobi's formula)."""
-    return relative_tolerance(value) * value.shape[-1] / maps.reciprocal_condition(value)
+    """What rounding does to a determinant of 1: relative to the condition number, at most (Jacobi's formula).
+
+    Not more than a half, for a singular matrix is not one of determinant 1.
+    """
+    return (relative_tolerance(value) * value.shape[-1] / maps.reciprocal_condition(value)).clamp_max(0.5)

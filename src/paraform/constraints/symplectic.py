@@ -62,7 +62,8 @@ class Symplectic(Based):
         return maps.symplectic_error(value)
 
     def _contains(self, value: Tensor) -> Tensor:
-        return self.residual(value) <= _allowed(value)
+        error = self.residual(value)  # inf for entries whose squares overflow
+        return (error <= _allowed(value)) & torch.isfinite(error)
 
     def _strays(self, base: Tensor) -> Tensor:
         return self.residual(base) > _allowed(base)
