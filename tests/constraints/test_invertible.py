@@ -108,3 +108,19 @@ def test_samples_of_invertible_matrices_are_gaussian_and_of_positive_determinant
     assert (torch.linalg.det(drawn) > 0).all()
     torch.testing.assert_close(drawn.mean(0), torch.zeros(2, 2, dtype=torch.float64), rtol=0, atol=0.08)
     torch.testing.assert_close(drawn.square().mean(0), torch.ones(2, 2, dtype=torch.float64), rtol=0, atol=0.12)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3, 3), torch.ones(3, 3), torch.zeros(1, 1)])
+def test_a_singular_weight_does_not_count_as_one_of_determinant_1(value: Tensor) -> None:
+    layer = on(value, SpecialLinear())
+    assert layer.parametrizations.weight[0].distance > 0.5
+    torch.testing.assert_close(torch.linalg.det(layer.weight), torch.tensor(1.0))
+
+
+def test_determinants_of_large_matrices_of_small_entries_are_not_lost_to_underflow() -> None:
+    x = torch.randn(300, 300) / 1000
+    x[0] *= -torch.linalg.slogdet(x).sign
+    assert Invertible().residual(x) > 0
+    assert torch.linalg.slogdet(on(x, Invertible()).weight).sign == 1
+    assert torch.linalg.slogdet(Invertible().sample((4, 300, 300))).sign.tolist() == [1, 1, 1, 1]
+    assert SpecialLinear().residual(on(x, SpecialLinear()).weight) < 1e-3

@@ -204,3 +204,16 @@ def test_samples_of_rotations_have_the_angles_that_haar_measure_gives() -> None:
 def test_almost_orthogonal_samples_have_uniform_singular_values() -> None:
     S = torch.linalg.svdvals(AlmostOrthogonal(0.3).sample((1000, 3, 2), dtype=torch.float64)).flatten()
     assert scipy.stats.kstest(S.numpy(), scipy.stats.uniform(0.7, 0.6).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_large_matrix_becomes_a_rotation_though_a_product_of_its_pivots_underflows(dtype: torch.dtype) -> None:
+    rotation = Orthogonal(special=True)
+    assert rotation.residual(rotation.project(torch.randn(512, 512, dtype=dtype))) < 1e-3
+    assert rotation.residual(rotation.sample((512, 512), dtype=dtype)) < 1e-3
+
+
+def test_a_weight_whose_squares_overflow_does_not_count_as_symplectic() -> None:
+    layer = Plain(1e30 * torch.randn(4, 4), Symplectic())
+    assert layer.parametrizations.weight[0].distance > 1e29
+    assert Symplectic().residual(layer.weight) < 1e-3

@@ -134,3 +134,17 @@ def test_a_thousand_steps_of_a_trained_recurrence_do_not_explode() -> None:
     for _ in range(1000):
         x = A @ x
     assert x.norm() < 1
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e300])
+def test_weights_much_smaller_or_larger_than_the_decay_are_certified(scale: float) -> None:
+    layer = on(scale * torch.randn(4, 4, dtype=torch.float64), Hurwitz(0.5))
+    value = layer.weight.detach().clone()
+    assert maps.abscissa(value) < -0.5
+    layer.weight = value  # it is in the set, or this warns
+    torch.testing.assert_close(layer.weight.detach() / value.abs().max(), value / value.abs().max())
+
+
+def test_a_weight_that_rounding_leaves_at_the_edge_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="wider dtype"):
+        on(torch.full((1, 1), 2e-7, dtype=torch.float16), Hurwitz())

@@ -71,7 +71,8 @@ class Invertible(Based):
         if normal.is_complex() or shape[-1] == 0:
             return normal
         first = torch.arange(shape[-1], device=normal.device).unsqueeze(-1) == 0
-        return torch.where(first & (torch.linalg.det(normal) < 0)[..., None, None], -normal, normal)
+        negative = torch.linalg.slogdet(normal).sign < 0
+        return torch.where(first & negative[..., None, None], -normal, normal)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * shape.numel()

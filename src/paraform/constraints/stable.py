@@ -32,7 +32,7 @@ class Hurwitz(Constraint):
     Near the edge ``K`` is large against ``H``, and a step of the raw tensor goes far.
     Finding the nearest stable matrix is not convex, and :meth:`project` gives a near one, not the nearest: a shift by a
     multiple of ``I``, or the nearest matrix whose symmetric part is stable, whichever is nearer, at 0.05 of its size
-    inside of the edge.
+    (of ``|d|``, if that is larger) inside of the edge.
 
     Args:
         decay: ``d``, the rate at which solutions decay at least; may be negative, to allow growth.
@@ -74,7 +74,7 @@ class Hurwitz(Constraint):
 
     def _contains(self, value: Tensor) -> Tensor:
         # Nearer than this to the edge, rounding decides whether the Lyapunov equation has a solution.
-        return maps.abscissa(value) + self.decay < -_rounding(value) * maps.frobenius(value)
+        return maps.abscissa(value) + self.decay < -_rounding(value) * (maps.frobenius(value) + abs(self.decay))
 
     def _raw(self, value: Tensor) -> Tensor:
         return maps.hurwitz_raw(value, self.decay) if maps.has_entries(value) else value

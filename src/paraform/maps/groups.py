@@ -37,8 +37,7 @@ def _svd_of_det(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Of a complex phase the real part is there.
     """
     U, s, Vh = torch.linalg.svd(x)
-    phase = torch.linalg.det(U @ Vh)
-    phase = phase / phase.abs()
+    phase = torch.linalg.slogdet(U @ Vh).sign  # the product of many pivots underflows on the way to 1
     last = torch.arange(x.shape[-1], device=x.device) == x.shape[-1] - 1
     U = torch.where(last, U * phase.conj()[..., None, None], U)
     return U, torch.where(last, s * torch.real(phase).unsqueeze(-1), s), Vh
@@ -74,7 +73,7 @@ def distance_to_invertible(x: Tensor) -> Tensor:
     least: Tensor = s[..., -1] if x.shape[-1] else s.sum(-1)
     if x.is_complex():
         return torch.zeros_like(least)
-    return torch.where(torch.linalg.det(x) < 0, least, 0)
+    return torch.where(torch.linalg.slogdet(x).sign < 0, least, 0)
 
 
 @measured

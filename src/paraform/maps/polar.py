@@ -75,8 +75,9 @@ def without_phase(Q: Tensor, direction: Tensor) -> Tensor:
     """
     if Q.shape[-1] == 0:
         return Q
-    phase = torch.linalg.det(Q)[..., None, None]
-    turn = (phase / phase.abs()).conj() - 1
+    # Not torch.linalg.det: on the way to a product of modulus 1, that of many pivots underflows.
+    phase = torch.linalg.slogdet(Q).sign[..., None, None]
+    turn = phase.conj() - 1
     special: Tensor = Q + turn * (direction @ (direction.mH @ Q))
     return special
 
@@ -104,5 +105,6 @@ def distance_of_det(x: Tensor, det: float) -> Tensor:
     >>> distance_of_det(torch.diag(torch.tensor([2.0, -1.0])), 1.0)
     tensor(3.)
     """
-    error: Tensor = (torch.linalg.det(x) - det).abs()
+    sign, log = torch.linalg.slogdet(x)
+    error: Tensor = (sign * log.exp() - det).abs()
     return error

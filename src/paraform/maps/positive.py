@@ -77,7 +77,8 @@ def cholesky_raw(value: Tensor) -> Tensor:
     """The Hermitian ``raw`` with ``positive_definite(raw) == value``, where there is one.
 
     Shape: ``(*, n, n)`` to ``(*, n, n)``. The inverse is in closed form, for ``tr(value) = (1 + 4 n eps) tr(T)``. Where
-    an eigenvalue of ``value`` is too small, or negative, it is raised first, as in :func:`clamp_spectrum`.
+    an eigenvalue of ``value`` is too small, or negative, it is raised first, as in :func:`clamp_spectrum`. What that
+    does not make definite, as where entries are nan, becomes nan.
 
     >>> cholesky_raw(torch.tensor([[1.0, 2.0], [2.0, 5.0]]))
     tensor([[0.5413, 2.0000],
@@ -86,7 +87,8 @@ def cholesky_raw(value: Tensor) -> Tensor:
     L, info = torch.linalg.cholesky_ex(_without_floor(value))
     if has_entries(value) and bool((info != 0).any()):
         raised = torch.where((info == 0)[..., None, None], value, clamp_spectrum(value))
-        L = torch.linalg.cholesky(_without_floor(raised))
+        L, info = torch.linalg.cholesky_ex(_without_floor(raised))
+        L = torch.where((info == 0)[..., None, None], L, torch.nan)
     diagonal = inverse_softplus(torch.real(L.diagonal(dim1=-2, dim2=-1)))
     return symmetric(L.mH.triu(1) + torch.diag_embed(diagonal))
 

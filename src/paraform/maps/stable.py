@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .finite import where_finite
-from .norms import frobenius
+from .norms import frobenius, largest
 from .positive import cholesky_raw, positive_definite
 from .precision import measured, precise
 from .triangles import hermitian_part, skew, skew_part
@@ -60,8 +60,12 @@ def hurwitz_raw(value: Tensor, decay: float = 0.0) -> Tensor:
     tensor(True)
     """
     A = _shifted(value, decay)
+    peak = largest(A, (-2, -1))
+    # The solution goes with the inverse of the matrix, and its square would overflow.
+    scale = torch.where(peak > 0, peak, 1)
+    A = A / scale
     P = lyapunov(A)
-    return _packed(A @ P, _inverse(P)).to(value.dtype)
+    return _packed(A @ P, scale * _inverse(P)).to(value.dtype)
 
 
 def schur_raw(value: Tensor, radius: float = 1.0) -> Tensor:
@@ -126,7 +130,9 @@ def _shifted(value: Tensor, decay: float) -> Tensor:
 
 
 def _inverse(P: Tensor) -> Tensor:
-    return hermitian_part(torch.cholesky_inverse(torch.linalg.cholesky(P)))
+    L, info = torch.linalg.cholesky_ex(P)
+    inverse = hermitian_part(torch.cholesky_inverse(L))
+    return torch.where((info == 0)[..., None, None], inverse, torch.nan)  # no certificate: the matrix is not stable
 
 
 def _cayley(X: Tensor) -> Tensor:
@@ -170,13 +176,13 @@ def near_hurwitz(A: Tensor, decay: float, margin: float) -> Tensor:
 
     Shape: ``(*, n, n)`` to the same. The nearer of two: ``A`` less a multiple of ``I``, and ``A`` with the eigenvalues
     of its Hermitian part brought down, the nearest one whose solutions do not grow even for a while. The size of ``A``
-    is its norm by ``sqrt(n)``, or 1 for zeros.
+    is its norm by ``sqrt(n)``, or ``|decay|`` if that is larger, or 1 for zeros.
 
     >>> near_hurwitz(torch.diag(torch.tensor([1.0, -2.0])), 0.0, 1e-3).round(decimals=2)
     tensor([[-0.,  0.],
             [ 0., -2.]])
     """
-    bound = -decay - margin * _size(A)
+    bound = -decay - margin * _size(A, abs(decay))
     excess = (abscissa(A)[..., None, None] - bound).clamp_min(0)
     shifted = A - excess * _identity(A)
     eigenvalues, V = torch.linalg.eigh(hermitian_part(A))
@@ -207,6 +213,6 @@ def _nearer(x: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return torch.where((frobenius(x - one) < frobenius(x - other))[..., None, None], one, other)
 
 
-def _size(A: Tensor) -> Tensor:
-    size = (frobenius(A) / max(A.shape[-1], 1) ** 0.5)[..., None, None]
+def _size(A: Tensor, least: float) -> Tensor:
+    size = (frobenius(A) / max(A.shape[-1], 1) ** 0.5)[..., None, None].clamp_min(least)
     return torch.where(size > 0, size, 1)
