@@ -120,6 +120,16 @@ class InverseInPlace(Exact):
         return self.project(value) - 1
 
 
+class SamplesOne(Exact):
+    def sample(self, shape: Any, **options: Any) -> Tensor:
+        return super().sample(shape[-2:], **options).expand(shape).clone()
+
+
+class SamplesDoubles(Exact):
+    def sample(self, shape: Any, *, dtype: Any = None, **options: Any) -> Tensor:
+        return super().sample(shape, dtype=dtype or torch.float64, **options)
+
+
 class FreedomOfOne(Exact):
     def dof(self, shape: Any, *, dtype: Any = None) -> int:
         return super().dof(shape[-2:])
@@ -301,6 +311,8 @@ FAULTS: dict[type[nn.Module], set[str]] = {
     ResidualInPlace: {"residual"},
     ProjectsInPlace: {"projection"},
     InverseInPlace: {"round_trip"},
+    SamplesOne: {"batch"},
+    SamplesDoubles: {"sample"},
     FreedomOfOne: {"batch"},
     ProjectsTheBatch: {"batch"},
     ProjectsTwice: {"projection"},
@@ -369,6 +381,10 @@ def test_a_parametrization_instead_of_its_maker_is_refused_with_what_to_write() 
     with pytest.raises(TypeError) as caught:
         check_parametrization(torch.exp, SHAPE)
     assert "lambda: function" in caught.value.__notes__[0]
+    with pytest.raises(TypeError, match=r"a shape like \(3, 3\)"):
+        check_parametrization(Exact, 3)
+    with pytest.raises(TypeError, match="laws like"):
+        check_parametrization(Exact, SHAPE, laws="start")
 
 
 class Kept(nn.Module):

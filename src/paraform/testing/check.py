@@ -63,7 +63,8 @@ def check_parametrization(
 
     Raises:
         LawError: with all the laws that are broken, and the numbers.
-        TypeError: ``make`` is a parametrization, where something that makes one is needed.
+        TypeError: ``make`` is a parametrization, where something that makes one is needed; or ``shape`` is an int, or
+            ``laws`` a string.
         ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision.
 
     >>> from torch import nn
@@ -81,6 +82,8 @@ def check_parametrization(
       round_trip: forward(right_inverse(value)) is the value, for a point of the set.
         a point of the set comes back with an error of ...; 1e-10 is allowed
     """
+    if isinstance(shape, int) or isinstance(laws, str):
+        raise TypeError(f"Expected a shape like (3, 3) and laws like ['start'], got {shape!r} and {laws!r}.")
     unknown = sorted(set(laws) - set(LAWS))
     if unknown:
         raise ValueError(f"Expected laws out of {', '.join(LAWS)}, got {', '.join(unknown)}.")

@@ -33,6 +33,9 @@ def batch(subject: Subject) -> None:
     if hasattr(step, "dof"):
         one, two = (step.dof(shape, dtype=subject.dtype) for shape in (subject.shape, tuple(values.shape)))
         require(two == 2 * one, f"dof says {one} for a tensor and {two} for a batch of two")
+    if hasattr(step, "sample") and not (hasattr(step, "dof") and one == 0):
+        drawn = step.sample(tuple(values.shape), dtype=subject.dtype, device=subject.device)
+        require(not torch.equal(drawn[0], drawn[1]), "a sample of a batch has the same tensor twice")
     together = subject.layer(values)
     for value, got in zip(values, together.weight, strict=True):
         _require_equal(got, subject.layer(value).weight, "a tensor of a batch")
