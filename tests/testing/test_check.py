@@ -412,6 +412,25 @@ def test_numbers_of_its_own_follow_the_dtype_as_in_a_layer() -> None:
     assert found["half_precision"] == found["round_trip"] == "holds"
 
 
+def test_one_module_at_each_call_is_refused() -> None:
+    one = Exact()
+    with pytest.raises(ValueError, match="got one Exact twice"):
+        check_parametrization(lambda: one, SHAPE)
+
+
+def test_a_module_with_random_weights_or_complex_numbers_of_its_own_is_right() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3, 3)
+            self.register_buffer("waves", torch.fft.fft(torch.eye(3)))
+
+        def forward(self, raw: Tensor) -> Tensor:
+            return self.net(raw) + (raw.to(self.waves.dtype) @ self.waves).real.to(raw.dtype)
+
+    assert check_parametrization(Net, (2, 3), laws=["batch", "first_derivatives", "single_precision"])
+
+
 def test_to_raise_that_there_is_no_inverse_is_to_have_none() -> None:
     found = check_parametrization(Kept, (2, 3), laws=["round_trip", "raw_round_trip", "assignment", "single_precision"])
     assert found.pop("single_precision") == "holds"

@@ -65,7 +65,8 @@ def check_parametrization(
         LawError: with all the laws that are broken, and the numbers.
         TypeError: ``make`` is a parametrization, where something that makes one is needed; or ``shape`` is an int, or
             ``laws`` a string.
-        ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision.
+        ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision, or
+            ``make`` gives one module twice.
 
     >>> from torch import nn
     >>> from paraform import Symmetric
@@ -96,9 +97,12 @@ def check_parametrization(
     with torch.random.fork_rng():
         try:
             title = str(subject)
+            made = [make(), make()]
         except Exception as error:
             error.add_note("while making the parametrization; for a function write lambda: function")
             raise
+    if isinstance(made[0], nn.Module) and made[0] is made[1]:
+        raise ValueError(f"Expected a new one at each call of make, got one {type(made[0]).__name__} twice.")
     found, broken = {}, {}
     for name, law in all_laws().items():
         if name not in laws:
