@@ -120,6 +120,16 @@ class InverseInPlace(Exact):
         return self.project(value) - 1
 
 
+class SamplesOne(Exact):
+    def sample(self, shape: Any, **options: Any) -> Tensor:
+        return super().sample(shape[-2:], **options).expand(shape).clone()
+
+
+class SamplesDoubles(Exact):
+    def sample(self, shape: Any, *, dtype: Any = None, **options: Any) -> Tensor:
+        return super().sample(shape, dtype=dtype or torch.float64, **options)
+
+
 class FreedomOfOne(Exact):
     def dof(self, shape: Any, *, dtype: Any = None) -> int:
         return super().dof(shape[-2:])
@@ -301,6 +311,8 @@ FAULTS: dict[type[nn.Module], set[str]] = {
     ResidualInPlace: {"residual"},
     ProjectsInPlace: {"projection"},
     InverseInPlace: {"round_trip"},
+    SamplesOne: {"batch"},
+    SamplesDoubles: {"sample"},
     FreedomOfOne: {"batch"},
     ProjectsTheBatch: {"batch"},
     ProjectsTwice: {"projection"},
@@ -369,6 +381,10 @@ def test_a_parametrization_instead_of_its_maker_is_refused_with_what_to_write() 
     with pytest.raises(TypeError) as caught:
         check_parametrization(torch.exp, SHAPE)
     assert "lambda: function" in caught.value.__notes__[0]
+    with pytest.raises(TypeError, match=r"a shape like \(3, 3\)"):
+        check_parametrization(Exact, 3)
+    with pytest.raises(TypeError, match="laws like"):
+        check_parametrization(Exact, SHAPE, laws="start")
 
 
 class Kept(nn.Module):
@@ -394,6 +410,25 @@ class Invertible(Kept):
 def test_numbers_of_its_own_follow_the_dtype_as_in_a_layer() -> None:
     found = check_parametrization(Invertible, (2, 3), laws=set(LAWS) - {"autocast"})
     assert found["half_precision"] == found["round_trip"] == "holds"
+
+
+def test_one_module_at_each_call_is_refused() -> None:
+    one = Exact()
+    with pytest.raises(ValueError, match="got one Exact twice"):
+        check_parametrization(lambda: one, SHAPE)
+
+
+def test_a_module_with_random_weights_or_complex_numbers_of_its_own_is_right() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3, 3)
+            self.register_buffer("waves", torch.fft.fft(torch.eye(3)))
+
+        def forward(self, raw: Tensor) -> Tensor:
+            return self.net(raw) + (raw.to(self.waves.dtype) @ self.waves).real.to(raw.dtype)
+
+    assert check_parametrization(Net, (2, 3), laws=["batch", "first_derivatives", "single_precision"])
 
 
 def test_to_raise_that_there_is_no_inverse_is_to_have_none() -> None:

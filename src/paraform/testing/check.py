@@ -63,8 +63,10 @@ def check_parametrization(
 
     Raises:
         LawError: with all the laws that are broken, and the numbers.
-        TypeError: ``make`` is a parametrization, where something that makes one is needed.
-        ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision.
+        TypeError: ``make`` is a parametrization, where something that makes one is needed; or ``shape`` is an int, or
+            ``laws`` a string.
+        ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision, or
+            ``make`` gives one module twice.
 
     >>> from torch import nn
     >>> from paraform import Symmetric
@@ -81,6 +83,8 @@ def check_parametrization(
       round_trip: forward(right_inverse(value)) is the value, for a point of the set.
         a point of the set comes back with an error of ...; 1e-10 is allowed
     """
+    if isinstance(shape, int) or isinstance(laws, str):
+        raise TypeError(f"Expected a shape like (3, 3) and laws like ['start'], got {shape!r} and {laws!r}.")
     unknown = sorted(set(laws) - set(LAWS))
     if unknown:
         raise ValueError(f"Expected laws out of {', '.join(LAWS)}, got {', '.join(unknown)}.")
@@ -93,9 +97,12 @@ def check_parametrization(
     with torch.random.fork_rng():
         try:
             title = str(subject)
+            made = [make(), make()]
         except Exception as error:
             error.add_note("while making the parametrization; for a function write lambda: function")
             raise
+    if isinstance(made[0], nn.Module) and made[0] is made[1]:
+        raise ValueError(f"Expected a new one at each call of make, got one {type(made[0]).__name__} twice.")
     found, broken = {}, {}
     for name, law in all_laws().items():
         if name not in laws:

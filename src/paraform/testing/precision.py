@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import maps
 from .law import InapplicableError, law, require
-from .subject import Subject, distance, relative_error, tolerance
+from .subject import Layer, Subject, distance, relative_error, tolerance
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -39,7 +39,7 @@ def half_precision(subject: Subject) -> None:
     if subject.dtype.is_complex:
         raise InapplicableError("it is complex")
     for dtype in _HALVES:
-        layer = subject.layer(subject.random(dtype))
+        layer = _registered(subject, subject.random(dtype), f"a tensor of {dtype}")
         value = layer.weight
         require(value.dtype == dtype, f"the value of raw tensors of {dtype} has {value.dtype}")
         allowed = 4 * torch.finfo(dtype).eps  # the value is rounded, and what it is computed from was
@@ -76,16 +76,20 @@ def extremes(subject: Subject) -> None:
     """From zeros and from numbers of 1e30 on, values and gradients are finite."""
     dtype = subject.single()
     for size in (0.0, 1e30):
-        try:
-            layer = subject.layer(size * subject.random(dtype))
-        except ValueError as error:  # the engine refuses a value that is not finite
-            raise AssertionError(f"a tensor of size {size:g} cannot be registered: {error}") from error
+        layer = _registered(subject, size * subject.random(dtype), f"a tensor of size {size:g}")
         value = layer.weight
         _require_finite(value, f"the value of a tensor of size {size:g}")
         loss = value.abs().square().sum() if size == 0 else torch.view_as_real(value + 0j).sum()
         for gradient in torch.autograd.grad(loss, layer.raws, allow_unused=True):
             if gradient is not None:
                 _require_finite(gradient, f"a gradient at a tensor of size {size:g}")
+
+
+def _registered(subject: Subject, value: Tensor, what: str) -> Layer:
+    try:
+        return subject.layer(value)
+    except Exception as error:  # the engine refuses a value that is not finite, torch an operator without the dtype
+        raise AssertionError(f"{what} cannot be registered: {type(error).__name__}: {error}") from error
 
 
 def _require_finite(x: Tensor, what: str) -> None:

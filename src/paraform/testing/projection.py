@@ -57,6 +57,9 @@ def sample(subject: Subject) -> None:
         (first.shape, first.dtype) == (torch.Size(subject.shape), subject.dtype),
         f"a sample has shape {tuple(first.shape)} and {first.dtype}, asked for {subject.shape} and {subject.dtype}",
     )
+    if not subject.dtype.is_complex:  # a set of complex numbers may have no other sample
+        usual, default = step.sample(subject.shape).dtype, torch.get_default_dtype()
+        require(usual == default, f"a sample without a dtype has {usual}, where {default} is the default")
     allowed = tolerance(subject.dtype)
     require(outside <= allowed, f"a sample is {outside:.3g} outside the set; {allowed:.3g} is allowed")
     require(torch.equal(first, draw(1)), "two samples with equal generators differ")

@@ -77,8 +77,9 @@ class Subject:
     def step(self, dtype: torch.dtype | None = None) -> Any:
         """A new parametrization; its own numbers have the dtype and the device of the tensor, as in a layer."""
         real = (dtype or self.dtype).to_real()
+        wide = torch.complex128 if real == torch.float64 else torch.complex64
         fitted = as_parametrization(self.make())._apply(  # type: ignore[no-untyped-call]
-            lambda x: x.to(self.device, real if x.is_floating_point() else x.dtype)
+            lambda x: x.to(self.device, wide if x.is_complex() else real if x.is_floating_point() else x.dtype)
         )
         return fitted
 
@@ -102,10 +103,10 @@ class Subject:
         drawn: Tensor = self.draw(shape or self.shape, dtype=dtype or self.dtype, device=self.device)
         return drawn
 
-    def layer(self, value: Tensor | None = None) -> Layer:
-        """A layer in evaluation mode with a new parametrization on ``value``, or on a random tensor."""
+    def layer(self, value: Tensor | None = None, step: Any = None) -> Layer:
+        """A layer in evaluation mode with ``step``, or a new parametrization, on ``value`` or on a random tensor."""
         value = self.random() if value is None else value
-        return Layer(value, self.step(value.dtype)).eval()
+        return Layer(value, self.step(value.dtype) if step is None else step).eval()
 
     def point(self, dtype: torch.dtype | None = None, step: Any = None) -> Tensor:
         """A point of the set: a sample where there is a law, else the value at some raw tensors.

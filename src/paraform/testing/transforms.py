@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -33,9 +35,12 @@ def batch(subject: Subject) -> None:
     if hasattr(step, "dof"):
         one, two = (step.dof(shape, dtype=subject.dtype) for shape in (subject.shape, tuple(values.shape)))
         require(two == 2 * one, f"dof says {one} for a tensor and {two} for a batch of two")
-    together = subject.layer(values)
+    if hasattr(step, "sample") and not (hasattr(step, "dof") and one == 0):
+        drawn = step.sample(tuple(values.shape), dtype=subject.dtype, device=subject.device)
+        require(not torch.equal(drawn[0], drawn[1]), "a sample of a batch has the same tensor twice")
+    together = subject.layer(values, copy.deepcopy(step))  # copies, for a new one may start from other random numbers
     for value, got in zip(values, together.weight, strict=True):
-        _require_equal(got, subject.layer(value).weight, "a tensor of a batch")
+        _require_equal(got, subject.layer(value, copy.deepcopy(step)).weight, "a tensor of a batch")
 
 
 @law
