@@ -367,3 +367,14 @@ def test_the_laws_need_nothing_but_torch() -> None:
 
 def test_a_complex_form_is_checked_in_complex_numbers() -> None:
     assert check_parametrization(Orthogonal, (3, 2), dtype=torch.complex128, laws=["dof", "round_trip"])
+
+
+def test_a_parametrization_instead_of_what_makes_one_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match="give its class"):
+        check_parametrization(Skew(), (2, 2))
+    with pytest.raises(TypeError, match="several names"):
+        check_parametrization(Skew, (2, 2), laws="nearest")
+
+
+def test_empty_tensors_have_no_extremes_to_break() -> None:
+    assert check_parametrization(Orthogonal, (0, 0), laws=["extremes"]) == {"extremes": "holds"}

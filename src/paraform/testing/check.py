@@ -61,6 +61,7 @@ def check_parametrization(
 
     Raises:
         LawError: with all the laws that are broken, and the numbers.
+        TypeError: ``make`` is a parametrization itself, or nothing to call; or ``laws`` is a single string.
         ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision.
 
     >>> from torch import nn
@@ -78,6 +79,10 @@ def check_parametrization(
       round_trip: forward(right_inverse(value)) is the value, for a point of the set.
         a point of the set comes back with an error of ...; 1e-10 is allowed
     """
+    if isinstance(make, torch.nn.Module) or not callable(make):
+        raise TypeError(f"Expected what makes a parametrization, got {make!r}; give its class, or lambda: ... of it.")
+    if isinstance(laws, str):
+        raise TypeError(f"Expected several names of laws, got {laws!r}; give [{laws!r}].")
     unknown = sorted(set(laws) - set(LAWS))
     if unknown:
         raise ValueError(f"Expected laws out of {', '.join(LAWS)}, got {', '.join(unknown)}.")
