@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from paraform import maps
-from paraform.constraints import Constraint, Hurwitz, ProjectionWarning, Schur
+from paraform.constraints import Constraint, Hurwitz, ProjectionWarning, Scaled, Schur, Transposed
 from paraform.parametrize import register_parametrization
 
 
@@ -148,3 +148,10 @@ def test_weights_much_smaller_or_larger_than_the_decay_are_certified(scale: floa
 def test_a_weight_that_rounding_leaves_at_the_edge_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="wider dtype"):
         on(torch.full((1, 1), 2e-7, dtype=torch.float16), Hurwitz())
+
+
+@pytest.mark.parametrize("make", [lambda: Scaled(Schur()), lambda: Scaled(Transposed(Schur()))])
+def test_a_weight_outside_the_disc_is_kept_by_a_trained_factor(make: object) -> None:
+    for _ in range(4):
+        weight = 2 * torch.randn(6, 6)
+        torch.testing.assert_close(on(weight, make()).weight.detach(), weight, rtol=0, atol=1e-2)

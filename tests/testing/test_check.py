@@ -378,3 +378,7 @@ def test_a_parametrization_instead_of_what_makes_one_is_refused_in_words() -> No
 
 def test_empty_tensors_have_no_extremes_to_break() -> None:
     assert check_parametrization(Orthogonal, (0, 0), laws=["extremes"]) == {"extremes": "holds"}
+
+
+def test_an_empty_tensor_has_no_derivative_to_count() -> None:
+    assert "empty" in check_parametrization(Orthogonal, (0, 0), laws=["dof"])["dof"]

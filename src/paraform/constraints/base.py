@@ -58,6 +58,8 @@ class Constraint(nn.Module, ABC):
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
+    _clearance: float = 0.0
+    """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()

@@ -123,6 +123,8 @@ class Schur(Constraint):
     tensor(True)
     """
 
+    _clearance = _MARGIN
+
     def __init__(self, radius: float = 1.0, *, strict: bool = False) -> None:
         if not 0 < radius < math.inf:
             raise ValueError(f"Schur expects a radius above 0, got {radius}; 1.0 is the unit circle.")
