@@ -175,6 +175,13 @@ def test_a_value_that_its_certificate_takes_digits_of_is_told_with_the_distance(
     torch.testing.assert_close(strict.weight.detach(), torch.eye(8) * (-0.5), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [Hurwitz, Schur])
+def test_the_own_value_of_a_large_layer_is_assigned_without_a_warning(kind: type) -> None:
+    layer = register_parametrization(nn.Linear(200, 200), "weight", kind())
+    layer.weight = layer.weight.detach().clone()  # any warning is an error here
+    assert layer.parametrizations.weight[0].distance < 1e-3
+
+
 @pytest.mark.parametrize("wrong", [lambda: Hurwitz("fast"), lambda: Schur(True)])
 def test_what_is_no_number_is_refused_in_words(wrong: object) -> None:
     with pytest.raises(TypeError, match="to be a number"):

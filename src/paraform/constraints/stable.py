@@ -21,15 +21,15 @@ class Certified(Constraint):
     def right_inverse(self, value: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The raw tensor of ``value``; see :meth:`Constraint.right_inverse` for what is refused.
 
-        ``distance`` counts what the certificate takes, where that is more than ``sqrt(eps)`` of the size of ``value``;
-        at an assignment it causes a :class:`ProjectionWarning`, or an error if strict.
+        ``distance`` counts what the certificate takes, where that is more than ``sqrt(n eps)`` of the size of
+        ``value``; at an assignment it causes a :class:`ProjectionWarning`, or an error if strict.
         """
         before = self._shape, self.distance
         raw = super().right_inverse(value)
         if maps.has_entries(value) and self.distance is not None:
             lost = distance_between(self.forward(raw), value)
             size = distance_between(value, torch.zeros_like(value))
-            if bool(lost > torch.finfo(value.dtype).eps ** 0.5 * size):
+            if bool(lost > (value.shape[-1] * torch.finfo(value.dtype).eps) ** 0.5 * size):
                 told, self.distance = bool(self.distance > 0), lost
                 if before[0] is not None and not told:
                     self._tell(lost, before)
