@@ -1,5 +1,6 @@
 """The mathematics: pure functions from tensors to tensors, differentiable to every order."""
 
+from .angles import sine_and_versine
 from .ball import into_ball, into_ball_raw, length_beyond, on_sphere, pulled_into_ball
 from .bounds import (
     above,
@@ -52,7 +53,7 @@ from .positive import (
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, haar, standard_exponential, standard_normal, uniform
 from .rank import distance_to_rank, factors, has_rank, nearest_of_rank, product, product_of_full_rank, updated
-from .roots import hermitian_tanh, inverse_sqrt
+from .roots import hermitian_tanh
 from .semidefinite import distance_to_semidefinite, gram, gram_factor, gram_of_full_rank, nearest_semidefinite
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
 from .spectral import (
@@ -146,7 +147,6 @@ __all__ = [
     "into_ball",
     "into_ball_raw",
     "inverse_softplus",
-    "inverse_sqrt",
     "is_within",
     "isotonic",
     "length_beyond",
@@ -190,6 +190,7 @@ __all__ = [
     "schur_raw",
     "simplex",
     "simplex_threshold",
+    "sine_and_versine",
     "size",
     "sized",
     "skew",
