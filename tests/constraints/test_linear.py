@@ -184,3 +184,17 @@ def test_a_value_with_other_diagonals_moves_to_their_means_with_a_warning() -> N
     with pytest.warns(ProjectionWarning):
         layer.weight = torch.tensor([[1.0, 5.0], [7.0, 3.0]])
     torch.testing.assert_close(layer.weight.detach(), torch.tensor([[2.0, 5.0], [7.0, 2.0]]))
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_free_diagonal_is_sampled_from_the_same_law_as_the_rest(lower: bool) -> None:
+    diagonal = Triangular(lower).sample((400, 4, 4), dtype=torch.complex128).diagonal(dim1=-2, dim2=-1)
+    assert diagonal.real.mean().abs() < 0.15
+    assert diagonal.imag.var() > 0.3
+
+
+def test_upper_is_not_taken_for_lower() -> None:
+    with pytest.raises(TypeError, match="False is upper"):
+        Triangular("upper")
+    with pytest.raises(TypeError, match="expects n to be an int"):
+        Masked.n_of_m(torch.randn(4), 2.0, 4)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from paraform import maps
-from paraform.constraints import Constraint, Hurwitz, ProjectionWarning, Schur
+from paraform.constraints import Constraint, Hurwitz, ProjectionWarning, Scaled, Schur, Transposed
 from paraform.parametrize import register_parametrization
 
 
@@ -148,3 +148,34 @@ def test_weights_much_smaller_or_larger_than_the_decay_are_certified(scale: floa
 def test_a_weight_that_rounding_leaves_at_the_edge_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="wider dtype"):
         on(torch.full((1, 1), 2e-7, dtype=torch.float16), Hurwitz())
+
+
+@pytest.mark.parametrize("make", [lambda: Scaled(Schur()), lambda: Scaled(Transposed(Schur()))])
+def test_a_weight_outside_the_disc_is_kept_by_a_trained_factor(make: object) -> None:
+    for _ in range(4):
+        weight = 2 * torch.randn(6, 6)
+        torch.testing.assert_close(on(weight, make()).weight.detach(), weight, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", [Hurwitz, Schur])
+def test_a_value_that_its_certificate_takes_digits_of_is_told_with_the_distance(kind: type) -> None:
+    A = 3 * torch.diag(torch.ones(7), 1)
+    A = A - 0.5 * torch.eye(8) if kind is Hurwitz else A
+    layer = on(A, kind())
+    step = layer.parametrizations.weight[0]
+    torch.testing.assert_close(step.distance, torch.dist(layer.weight.detach(), A), rtol=1e-3, atol=1e-5)
+    assert step.distance > 1e-3
+    layer = on(torch.eye(8) * (-0.5), kind())
+    with pytest.warns(ProjectionWarning, match="Frobenius distance"):
+        layer.weight = A
+    strict = on(torch.eye(8) * (-0.5), kind(strict=True))
+    with pytest.raises(ValueError, match="Frobenius distance"):
+        strict.weight = A
+    assert strict.parametrizations.weight[0].distance == 0
+    torch.testing.assert_close(strict.weight.detach(), torch.eye(8) * (-0.5), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [lambda: Hurwitz("fast"), lambda: Schur(True)])
+def test_what_is_no_number_is_refused_in_words(wrong: object) -> None:
+    with pytest.raises(TypeError, match="to be a number"):
+        wrong()

@@ -651,3 +651,11 @@ def test_the_laws_need_nothing_but_torch() -> None:
 
 def test_a_complex_form_is_checked_in_complex_numbers() -> None:
     assert check_parametrization(Orthogonal, (3, 2), dtype=torch.complex128, laws=["dof", "round_trip"])
+
+
+def test_empty_tensors_have_no_extremes_to_break() -> None:
+    assert check_parametrization(Orthogonal, (0, 0), laws=["extremes"]) == {"extremes": "holds"}
+
+
+def test_an_empty_tensor_has_no_derivative_to_count() -> None:
+    assert "empty" in check_parametrization(Orthogonal, (0, 0), laws=["dof"])["dof"]

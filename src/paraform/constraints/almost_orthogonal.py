@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import maps
 from .based import Based
 from .rounding import tolerance
-from .shapes import require_matrix, require_no_convolution, require_no_kernel
+from .shapes import require_matrix, require_no_convolution, require_no_kernel, require_number
 
 
 class AlmostOrthogonal(Based):
@@ -48,6 +48,7 @@ class AlmostOrthogonal(Based):
     """
 
     def __init__(self, slack: float, *, slices: bool = False, strict: bool = False) -> None:
+        require_number("AlmostOrthogonal", "slack", slack)
         if not 0 < slack < 1:
             raise ValueError(f"AlmostOrthogonal expects a slack above 0 and below 1, got {slack}; 0.1 is 10 %.")
         super().__init__(strict=strict)

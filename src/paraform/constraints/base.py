@@ -58,6 +58,8 @@ class Constraint(nn.Module, ABC):
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
+    _clearance: float = 0.0
+    """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()
@@ -180,8 +182,8 @@ class Constraint(nn.Module, ABC):
             for dim in sorted(dim % value.ndim for dim in self._dims(value)):
                 inside = inside.unsqueeze(dim)
             moved = torch.where(inside, moved, self.project(value))
-        distance = _distance(moved, value)
-        if self.learned and not all_inside:
+        distance = distance_between(moved, value)
+        if self.learned and not all_inside and bool(distance > 0):  # what is raised by less than a digit has not moved
             self._report(distance)
         return moved, distance
 
@@ -240,7 +242,8 @@ class Constraint(nn.Module, ABC):
         return ", ".join(f"{argument.name}={value!r}" for argument, value in given if value != argument.default)
 
 
-def _distance(moved: Tensor, value: Tensor) -> Tensor:
+def distance_between(moved: Tensor, value: Tensor) -> Tensor:
+    """The Frobenius norm of the difference, in the working precision: 0-d."""
     wide = maps.working_dtype(value.dtype)
     return maps.frobenius((moved.to(wide) - value.to(wide)).reshape(-1, 1))
 

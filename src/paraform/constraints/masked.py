@@ -92,11 +92,15 @@ class Masked(Constraint):
             strict: see :class:`Constraint`.
 
         Raises:
+            TypeError: ``n`` or ``m`` is no int.
             ValueError: not ``0 <= n <= m``, or the last dimension of ``weight`` is no multiple of ``m``.
 
         >>> Masked.n_of_m(torch.tensor([[0.1, -2.0, 3.0, -0.2, 1.0, 1.0, 1.0, 1.0]]), 2, 4).mask.int()
         tensor([[0, 1, 1, 0, 1, 1, 0, 0]], dtype=torch.int32)
         """
+        for name, number in (("n", n), ("m", m)):
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f"Masked.n_of_m expects {name} to be an int, got {number!r}; 2 of 4 is usual.")
         if not 0 <= n <= m or m < 1:
             raise ValueError(f"Masked.n_of_m expects n of m with 0 <= n <= m, got {n} of {m}; 2 of 4 is usual.")
         if weight.ndim < 1 or weight.shape[-1] % m:

@@ -28,7 +28,8 @@ class Scaled(Constraint):
     The nearest point: ``Q`` is the projection of ``X / s``, and ``s`` minimises ``|X - s Q|``, in turns. For orthogonal
     matrices and unit vectors that is the nearest point, found in one turn, and for convex sets, where the turns go on
     to the least distance, it is approached. Other sets may have a nearer one. Where ``constraint`` does not fix the
-    size, ``s`` is 1 if ``X`` is in its set, and else the least ``s > 1`` for which ``X / s`` is.
+    size, ``s`` is 1 if ``X`` is in its set, and else the least ``s > 1`` for which ``X / s`` is (for :class:`Schur`, 5
+    % more: at the edge rounding is magnified).
 
     (With orthogonal matrices, the factor of the Procrustes problem: P. Schönemann and R. Carroll, *Fitting one matrix
     to another under choice of a central dilation and a rigid motion*, 1970.)
@@ -144,7 +145,8 @@ class Scaled(Constraint):
             within = self.constraint._contains(X / self._spread(middle, X))
             low, high = torch.where(within, low, middle), torch.where(within, middle, high)
         # A little more, so that X / s is inside without the tolerance for rounding.
-        return torch.where(reached & ~inside, high * (1 + 2 * relative_tolerance(X, self._dims(X))), 1)
+        more = max(2 * relative_tolerance(X, self._dims(X)), self.constraint._clearance)
+        return torch.where(reached & ~inside, high * (1 + more), 1)
 
     def _spread(self, per_point: Tensor, like: Tensor) -> Tensor:
         """One number a point, in a shape that broadcasts to the points."""

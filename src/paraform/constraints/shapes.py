@@ -46,6 +46,17 @@ def require_even(who: object, shape: Sequence[int]) -> None:
         )
 
 
+def require_number(who: str, name: str, number: object) -> None:
+    """Raise a TypeError unless ``number`` is an int or a float.
+
+    >>> require_number("Hurwitz", "decay", "fast")
+    Traceback (most recent call last):
+    TypeError: Hurwitz expects decay to be a number, got 'fast'; give one.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError(f"{who} expects {name} to be a number, got {number!r}; give one.")
+
+
 def require_no_kernel(who: object, shape: Sequence[int]) -> None:
     """Raise a ValueError for more than three dimensions: that is mostly a convolution's kernel, which is no batch.
 

@@ -7,15 +7,49 @@ import torch
 from torch import Tensor
 
 from .. import maps
-from .base import Constraint
-from .shapes import require_square
+from .base import Constraint, ConstraintError, distance_between
+from .shapes import require_number, require_square
 
 # How far inside of the set a matrix is moved that is outside, relative to its size. The certificate of stability is as
 # large as the inverse of that: it takes as many digits of the value, and makes a step of the raw tensor as long.
 _MARGIN = 0.05
 
 
-class Hurwitz(Constraint):
+class Certified(Constraint):
+    """What stable sets share: the certificate of a matrix near to the edge takes digits of it, which is told."""
+
+    def right_inverse(self, value: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The raw tensor of ``value``; see :meth:`Constraint.right_inverse` for what is refused.
+
+        ``distance`` counts what the certificate takes, where that is more than ``sqrt(eps)`` of the size of ``value``;
+        at an assignment it causes a :class:`ProjectionWarning`, or an error if strict.
+        """
+        before = self._shape, self.distance
+        raw = super().right_inverse(value)
+        if maps.has_entries(value) and self.distance is not None:
+            lost = distance_between(self.forward(raw), value)
+            size = distance_between(value, torch.zeros_like(value))
+            if bool(lost > torch.finfo(value.dtype).eps ** 0.5 * size):
+                told, self.distance = bool(self.distance > 0), lost
+                if before[0] is not None and not told:
+                    self._tell(lost, before)
+        return raw
+
+    def _tell(self, lost: Tensor, before: tuple[torch.Size | None, Tensor | None]) -> None:
+        try:
+            self._report(lost)
+        except (ConstraintError, Warning):
+            self._shape, self.distance = before
+            raise
+
+    def _dof(self, shape: torch.Size, reals: int) -> int:
+        return reals * shape.numel()
+
+    def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        require_square(self, shape)
+
+
+class Hurwitz(Certified):
     r"""Matrices whose eigenvalues have real parts below :math:`-d`: the solutions of :math:`x' = A x` decay like it.
 
     Shape: ``(*, n, n)`` to the same. Freedom: all entries.
@@ -53,6 +87,7 @@ class Hurwitz(Constraint):
     """
 
     def __init__(self, decay: float = 0.0, *, strict: bool = False) -> None:
+        require_number("Hurwitz", "decay", decay)
         if not math.isfinite(decay):
             raise ValueError(f"Hurwitz expects a finite decay, got {decay}; 0.0 is the left half-plane.")
         super().__init__(strict=strict)
@@ -82,14 +117,8 @@ class Hurwitz(Constraint):
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return maps.hurwitz(_random_raw(shape, **options), self.decay)
 
-    def _dof(self, shape: torch.Size, reals: int) -> int:
-        return reals * shape.numel()
 
-    def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
-        require_square(self, shape)
-
-
-class Schur(Constraint):
+class Schur(Certified):
     r"""Matrices of spectral radius below :math:`\rho`: the solutions of :math:`x_{t+1} = A x_t` stay bounded, or decay.
 
     Shape: ``(*, n, n)`` to the same. Freedom: all entries.
@@ -126,7 +155,10 @@ class Schur(Constraint):
     tensor(True)
     """
 
+    _clearance = _MARGIN
+
     def __init__(self, radius: float = 1.0, *, strict: bool = False) -> None:
+        require_number("Schur", "radius", radius)
         if not 0 < radius < math.inf:
             raise ValueError(f"Schur expects a radius above 0, got {radius}; 1.0 is the unit circle.")
         super().__init__(strict=strict)
@@ -154,12 +186,6 @@ class Schur(Constraint):
 
     def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
         return maps.schur(_random_raw(shape, **options), self.radius)
-
-    def _dof(self, shape: torch.Size, reals: int) -> int:
-        return reals * shape.numel()
-
-    def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
-        require_square(self, shape)
 
 
 def _random_raw(shape: torch.Size, **options: Any) -> Tensor:

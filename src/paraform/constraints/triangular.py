@@ -30,6 +30,7 @@ class Triangular(Pattern):
         strict: see :class:`Constraint`.
 
     Raises:
+        TypeError: ``lower`` is no bool.
         ValueError: ``diagonal`` is none of the three, or the tensor has fewer than two dimensions.
 
     A precision matrix, learned through its Cholesky factor:
@@ -49,6 +50,8 @@ class Triangular(Pattern):
             raise ValueError(
                 f"Triangular expects a diagonal out of {', '.join(_DIAGONALS)}, got {diagonal!r}; name one of them."
             )
+        if not isinstance(lower, bool):
+            raise TypeError(f"Triangular expects lower to be True or False, got {lower!r}; False is upper.")
         super().__init__(strict=strict)
         self.lower = lower
         self.diagonal = diagonal
@@ -94,7 +97,9 @@ class Triangular(Pattern):
 
     def _draw(self, shape: torch.Size, **options: object) -> Tensor:
         drawn = maps.standard_normal(shape, **options)  # type: ignore[arg-type]
-        return self.project(torch.where(maps.diagonal_mask(drawn), drawn.abs(), drawn))
+        if self.diagonal == "positive":
+            drawn = torch.where(maps.diagonal_mask(drawn), drawn.abs(), drawn)
+        return self.project(drawn)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         m, n = shape[-2:]

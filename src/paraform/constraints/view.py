@@ -39,6 +39,7 @@ class View(Constraint):
         super().__init__(strict=constraint.strict)
         self.constraint = constraint
         self.fixed_size = constraint.fixed_size
+        self._clearance = constraint._clearance
         self._is_seen: tuple[bool, ...] | None = None  # which raw tensors have the tensor's own shape
 
     @abstractmethod

@@ -99,12 +99,18 @@ def lyapunov(A: Tensor) -> Tensor:
 
 
 def _solved(A: Tensor, Q: Tensor) -> Tensor:
+    before, settled = A, False
     for _ in range(_STEPS):
         inverse = torch.linalg.inv_ex(A).inverse
         ratio = frobenius(inverse) / frobenius(A)
         scale = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1).sqrt()[..., None, None]
         A = (scale * A + inverse / scale) / 2
         Q = (scale * Q + inverse @ Q @ inverse.mH / scale) / 2
+        if settled:
+            break
+        # Each step squares the error: one more after this has all digits. (What is nan never settles.)
+        settled = bool((frobenius(A - before) <= torch.finfo(A.dtype).eps ** 0.5 * frobenius(A)).all())
+        before = A
     return hermitian_part(Q / 2)
 
 

@@ -110,7 +110,7 @@ def extremes(subject: Subject) -> None:
         layer = _registered(subject, size * subject.random(dtype), f"a tensor of size {size:g}")
         value = layer.weight
         _require_finite(value, f"the value of a tensor of size {size:g}")
-        loss = value.abs().square().sum() if size == 0 else torch.view_as_real(value + 0j).sum()
+        loss = value.abs().square().sum() if size == 0 else (value + 0j).real.sum() + (value + 0j).imag.sum()
         for gradient in torch.autograd.grad(loss, layer.raws, allow_unused=True):
             if gradient is not None:
                 _require_finite(gradient, f"a gradient at a tensor of size {size:g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -94,6 +95,8 @@ def sample(subject: Subject) -> None:
 def dof(subject: Subject) -> None:
     """The degrees of freedom are the rank of the derivative of the map."""
     _with(subject, "dof")
+    if math.prod(subject.shape) == 0:
+        raise InapplicableError("the tensor is empty")
     layer = subject.stirred(subject.layer(subject.point()))
     step, raws = layer.step, [raw.detach() for raw in layer.raws]
     sizes = [_flat(raw).numel() for raw in raws]
