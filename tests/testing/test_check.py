@@ -594,7 +594,6 @@ def test_an_accelerator_has_the_value_of_the_cpu(monkeypatch: pytest.MonkeyPatch
     # There is none here: the law is run with the CPU in its place, and a value that is another one there.
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cpu"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
-    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
     law = "device_and_dtype_follow"
     assert check_parametrization(Exact, SHAPE, laws=[law])[law] == "holds"
     with pytest.raises(LawError, match="the value on cpu differs by"):

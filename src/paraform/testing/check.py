@@ -102,7 +102,7 @@ def check_parametrization(
         )
     _require_maker(make)
     subject = Subject(make, tuple(shape), dtype, torch.device(device), draw, engine=engine)
-    with torch.random.fork_rng():
+    with _alone(seed):
         try:
             title = str(subject)
             made = [make(), make()]
