@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from textwrap import indent
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .. import parametrize
+from ..parametrize.errors import explain
 from .law import InapplicableError, all_laws
 from .subject import Subject
 
@@ -35,6 +40,7 @@ def check_parametrization(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     draw: Callable[..., Tensor] = torch.randn,
+    engine: Any = parametrize,
     laws: Collection[str] = tuple(LAWS),
     seed: int = 0,
 ) -> dict[str, str]:
@@ -43,7 +49,7 @@ def check_parametrization(
     A plain module needs a ``forward``, and for most laws a ``right_inverse``. Laws about its set (projection, residual,
     samples, dimension) apply to a module that has the methods ``project``, ``residual``, ``sample`` and ``dof`` of
     :class:`paraform.Constraint`; whether values stay in the set is asked of the first two. Random numbers come
-    from ``seed`` alone, and torch's generators are left as they were.
+    from ``seed`` alone, and torch's generators are left as they were. Warnings are ignored meanwhile.
 
     Args:
         make: gives a new parametrization at each call: a class, or a ``lambda`` that has the arguments. What it returns
@@ -54,6 +60,8 @@ def check_parametrization(
         device: of that tensor.
         draw: gives the tensor that it is registered on, called as ``torch.randn`` is. For a map that is not defined
             everywhere: ``torch.rand`` for a logarithm.
+        engine: what registers it, :mod:`paraform.parametrize` or ``torch.nn.utils.parametrize`` (whose layers cannot be
+            pickled).
         laws: the names of those to be checked. ``set(LAWS) - {"nearest"}`` for a projection that is not the nearest
             point, and ``- {"batch"}`` where leading dimensions are no batch.
         seed: where random numbers start.
@@ -62,7 +70,7 @@ def check_parametrization(
         Each law with ``"holds"``, or with the reason why it does not apply.
 
     Raises:
-        LawError: with all the laws that are broken, and the numbers.
+        LawError: with all the laws that are broken, and the numbers. The error of the first is its cause.
         TypeError: ``make`` is a parametrization, where something that makes one is needed; or ``shape`` is an int, or
             ``laws`` a string.
         ValueError: ``laws`` has a name that there is none of, or ``dtype`` is no double precision, or
@@ -93,22 +101,23 @@ def check_parametrization(
             f"Expected torch.float64 or torch.complex128, got {dtype}; other dtypes have laws of their own."
         )
     _require_maker(make)
-    subject = Subject(make, tuple(shape), dtype, torch.device(device), draw)
-    with torch.random.fork_rng():
+    subject = Subject(make, tuple(shape), dtype, torch.device(device), draw, engine=engine)
+    with _alone(seed):
         try:
             title = str(subject)
             made = [make(), make()]
         except Exception as error:
-            error.add_note("while making the parametrization; for a function write lambda: function")
+            explain(error, "while making the parametrization; for a function write lambda: function")
             raise
     if isinstance(made[0], nn.Module) and made[0] is made[1]:
         raise ValueError(f"Expected a new one at each call of make, got one {type(made[0]).__name__} twice.")
-    found, broken = {}, {}
+    found: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    errors: list[Exception] = []
     for name, law in all_laws().items():
         if name not in laws:
             continue
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with _alone(seed):
             try:
                 law.check(subject)
                 found[name] = "holds"
@@ -116,11 +125,30 @@ def check_parametrization(
                 found[name] = f"does not apply: {reason}"
             except AssertionError as error:
                 broken[name] = str(error) or repr(error)
+                errors.append(error)
             except Exception as error:  # what a parametrization raises is what is found
+                errors.append(error)
                 broken[name] = f"{type(error).__name__}: {' '.join([str(error), *getattr(error, '__notes__', ())])}"
     if broken:
-        raise LawError(title, seed, len(found) + len(broken), broken)
+        raise LawError(title, seed, len(found) + len(broken), broken) from errors[0]
     return found
+
+
+@contextmanager
+def _alone(seed: int) -> Iterator[None]:
+    """Random numbers from ``seed``, gradients in whatever mode the caller is, no warnings; then all is as it was."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    kind = "cuda" if accelerator is None else accelerator.type
+    devices = range(torch.accelerator.device_count())
+    with (
+        torch.random.fork_rng(devices, device_type=kind),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # torch's, of missing batching rules and the like, and ours of a projection
+        torch.manual_seed(seed)
+        yield
 
 
 def _require_maker(make: object) -> None:

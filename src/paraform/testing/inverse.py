@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .law import InapplicableError, law, leaves_alone, require
-from .subject import Layer, Subject, relative_error, tolerance, value_at
+from .subject import Subject, relative_error, tolerance, value_at
 
 
 @law
@@ -35,10 +35,24 @@ def raw_round_trip(subject: Subject) -> None:
 
 
 @law
+def outside(subject: Subject) -> None:
+    """A value outside of the set becomes its projection, when it is registered and when it is assigned."""
+    if not (subject.invertible and hasattr(subject.step(), "project")):
+        raise InapplicableError("it has no right_inverse, or no projection")
+    value = subject.random()
+    layer = subject.layer(value)
+    for done in ("registered", "assigned"):
+        error, allowed = relative_error(layer.weight, layer.step.project(value)), tolerance(value.dtype)
+        require(error <= allowed, f"the value {done} is off its projection by {error:.3g}; {allowed:.3g} is allowed")
+        value = 3 * subject.random()
+        layer.weight = value
+
+
+@law
 def one_original_stays(subject: Subject) -> None:
     """Where there is one raw tensor, it is the very Parameter that was registered, and an optimizer goes on."""
     weight = torch.nn.Parameter(subject.random())
-    raws = Layer(weight, subject.step()).raws
+    raws = subject.layer(weight).raws
     if len(raws) > 1:
         raise InapplicableError("it has several raw tensors")
     require(raws[0] is weight, "the raw tensor is another Parameter than the one that was registered")

@@ -24,6 +24,17 @@ def start(subject: Subject) -> None:
 
 
 @law
+def anywhere(subject: Subject) -> None:
+    """The value is in the set for random raw tensors too, far from those that it started with."""
+    layer = subject.layer()
+    for _ in range(3):
+        with torch.no_grad():
+            for raw in layer.raws:
+                raw.add_(torch.randn_like(raw))
+        _require_inside(subject, layer, "for random raw tensors")
+
+
+@law
 def training(subject: Subject) -> None:
     """The value is in the set after steps of AdamW with weight decay."""
     layer = subject.layer().train()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import maps
 from .law import InapplicableError, law, require
-from .subject import Layer, Subject, distance, relative_error, tolerance
+from .subject import Layer, Subject, distance, relative_error, tolerance, value_at
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -35,7 +35,7 @@ def single_precision(subject: Subject) -> None:
 
 @law
 def half_precision(subject: Subject) -> None:
-    """In float16 and bfloat16 the value is in the set to the resolution of the dtype, and gradients are finite."""
+    """In float16 and bfloat16 values are in the set, as in float32, and come back, to the resolution of the dtype."""
     if subject.dtype.is_complex:
         raise InapplicableError("it is complex")
     for dtype in _HALVES:
@@ -48,6 +48,16 @@ def half_precision(subject: Subject) -> None:
         torch.autograd.backward(value.sum())
         for raw in layer.raws:
             require(raw.grad is None or bool(torch.isfinite(raw.grad).all()), f"in {dtype} a gradient is not finite")
+        allowed = 8 * torch.finfo(dtype).eps  # a product of two such values doubles what rounding does
+        wide = copy.deepcopy(layer.step).float()
+        expected = value_at(wide, [raw.detach().float() for raw in layer.raws]).to(dtype)
+        error = relative_error(value, expected)
+        require(error <= allowed, f"in {dtype} the value is {error:.3g} off that in float32; {allowed:.3g} is allowed")
+        if subject.invertible:
+            point = subject.point(dtype, layer.step)
+            layer.weight = point
+            error = relative_error(layer.weight, point)
+            require(error <= allowed, f"in {dtype} a point of the set comes back with an error of {error:.3g}")
 
 
 @law
@@ -57,18 +67,39 @@ def autocast(subject: Subject) -> None:
     with torch.autocast(subject.device.type, dtype=torch.bfloat16):
         inside = layer.weight
     error = float(distance(inside, layer.weight))
-    require(error == 0 and inside.dtype == layer.weight.dtype, f"under autocast the value moves by {error:.3g}")
+    require(inside.dtype == layer.weight.dtype, f"under autocast {layer.weight.dtype} becomes {inside.dtype}")
+    require(error == 0, f"under autocast the value moves by {error:.3g}")
 
 
 @law
 def device_and_dtype_follow(subject: Subject) -> None:
-    """A layer that is moved (to the meta device here, and a real one to single precision) computes there."""
+    """A layer that is moved computes there: in single precision, on meta, on an accelerator where there is one."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        here = subject.stirred(subject.layer(subject.random(subject.single())))
+        there = copy.deepcopy(here).to(accelerator).weight
+        error, allowed = relative_error(there.to(subject.device), here.weight), tolerance(here.weight.dtype)
+        require(there.device.type == accelerator.type, f"a layer on {accelerator} has a value on {there.device}")
+        require(error <= allowed, f"the value on {accelerator} differs by {error:.3g}; {allowed:.3g} is allowed")
     layer = subject.layer()
     if not subject.dtype.is_complex:  # nn.Module warns that it is new at moving complex tensors to other dtypes
         value = copy.deepcopy(layer).float().weight
         require(value.dtype == torch.float32, f"a layer that was moved to torch.float32 has a value of {value.dtype}")
     value = layer.to("meta").weight
     require(value.is_meta, f"a layer that was moved to the meta device has a value on {value.device}")
+
+
+@law
+def repeats(subject: Subject) -> None:
+    """From ones and from the identity on, whose singular values are equal, values and gradients are finite."""
+    ones = torch.ones(subject.shape, dtype=subject.single(), device=subject.device)
+    tensors = {"ones": ones, "the identity": ones.tril() * ones.triu()} if ones.ndim >= 2 else {"ones": ones}
+    for name, tensor in tensors.items():
+        layer = _registered(subject, tensor, name)
+        _require_finite(layer.weight, f"the value of {name}")
+        for gradient in torch.autograd.grad(layer.weight.abs().square().sum(), layer.raws, allow_unused=True):
+            if gradient is not None:
+                _require_finite(gradient, f"a gradient at {name}")
 
 
 @law

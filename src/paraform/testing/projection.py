@@ -11,6 +11,9 @@ from torch import Tensor
 from .law import InapplicableError, law, leaves_alone, require
 from .subject import Subject, distance, relative_error, tolerance, value_at
 
+_SIZES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+"""How far from the projection other points of the set are looked for."""
+
 
 def _with(subject: Subject, name: str) -> Any:
     step = subject.step()
@@ -21,26 +24,45 @@ def _with(subject: Subject, name: str) -> Any:
 
 @law
 def projection(subject: Subject) -> None:
-    """The projection is in the set, and projecting again changes nothing."""
+    """The projection is in the set, and changes nothing that is: no projection, and no other point."""
     step, value = _with(subject, "project"), subject.random()
     once = leaves_alone(step.project, value, "project")
     outside, again = subject.outside(step, once), relative_error(step.project(once), once)
     allowed = tolerance(value.dtype)
     require(outside <= allowed, f"the projection is {outside:.3g} outside the set; {allowed:.3g} is allowed")
     require(again <= allowed, f"projecting again moves it by {again:.3g}; {allowed:.3g} is allowed")
+    point = subject.point(step=step)
+    moved = relative_error(step.project(point), point)
+    require(moved <= allowed, f"the projection moves a point of the set by {moved:.3g}; {allowed:.3g} is allowed")
 
 
 @law
 def nearest(subject: Subject) -> None:
-    """No random point of the set is nearer than the projection."""
+    """No point of the set that is tried is nearer than the projection: near, far, and down the gradient from it."""
     step, value = _with(subject, "project"), subject.random()
     nearest = step.project(value)
-    others = [step.project(nearest + size * subject.random()) for size in (1e-3, 1e-2, 0.1, 1.0, 10.0) for _ in "12"]
+    others = [step.project(nearest + size * subject.random()) for size in _SIZES for _ in "12"]
+    if subject.invertible:
+        others += _values_around(step, nearest, value)
     least, reached = min(float(distance(other, value)) for other in others), float(distance(nearest, value))
     require(
         least >= reached - tolerance(value.dtype) * max(1.0, reached),
         f"the projection is at distance {reached:.6g}, another point of the set at {least:.6g}",
     )
+
+
+def _values_around(step: Any, start: Tensor, goal: Tensor) -> list[Tensor]:
+    """Values of the map around ``start``, which owe nothing to a projection; some of them towards ``goal``."""
+    raws = step.right_inverse(start.clone())
+    raws = [raw.detach().clone().requires_grad_() for raw in ((raws,) if isinstance(raws, Tensor) else raws)]
+    loss = (value_at(step, raws) - goal).abs().square().sum()
+    slopes = torch.autograd.grad(loss, raws, allow_unused=True) if loss.requires_grad else [None] * len(raws)
+    downhill = [torch.zeros_like(raw) if slope is None else slope for raw, slope in zip(raws, slopes, strict=True)]
+    values = []
+    for size in _SIZES:
+        values.append(value_at(step, [raw + size * torch.randn_like(raw) for raw in raws]))
+        values.append(value_at(step, [raw - size * slope for raw, slope in zip(raws, downhill, strict=True)]))
+    return values
 
 
 @law

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import maps, parametrize
+from .. import maps
 from ..parametrize.errors import says_there_is_no_inverse
 from ..parametrize.function import as_parametrization
 
@@ -23,11 +23,11 @@ class Layer(nn.Module):
 
     weight: Any
 
-    def __init__(self, value: Tensor, step: nn.Module) -> None:
+    def __init__(self, value: Tensor, step: nn.Module, engine: Any) -> None:
         super().__init__()
         # A tensor that is held elsewhere too may belong to another module, and the engine would go and look.
         self.weight = value if isinstance(value, nn.Parameter) else nn.Parameter(value.clone())
-        parametrize.register_parametrization(self, "weight", step)
+        engine.register_parametrization(self, "weight", step)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.weight * x
@@ -46,8 +46,7 @@ class Layer(nn.Module):
     @property
     def raws(self) -> tuple[Tensor, ...]:
         """The raw tensors, as they are trained."""
-        originals: tuple[Tensor, ...] = self.chain.originals()
-        return originals
+        return tuple(self.chain.parameters(recurse=False))
 
 
 class Subject:
@@ -59,6 +58,7 @@ class Subject:
         dtype: of that tensor.
         device: of that tensor.
         draw: gives the tensor, as ``torch.randn`` does.
+        engine: registers it, and has a ``cached()``.
     """
 
     def __init__(
@@ -68,8 +68,11 @@ class Subject:
         dtype: torch.dtype,
         device: torch.device,
         draw: Callable[..., Tensor],
+        *,
+        engine: Any,
     ) -> None:
-        self.make, self.shape, self.dtype, self.device, self.draw = make, shape, dtype, device, draw
+        self.make, self.shape, self.dtype, self.device = make, shape, dtype, device
+        self.draw, self.engine = draw, engine
 
     def __str__(self) -> str:
         return f"{self.step()} on shape {self.shape}, {str(self.dtype).removeprefix('torch.')}"
@@ -106,7 +109,7 @@ class Subject:
     def layer(self, value: Tensor | None = None, step: Any = None) -> Layer:
         """A layer in evaluation mode with ``step``, or a new parametrization, on ``value`` or on a random tensor."""
         value = self.random() if value is None else value
-        return Layer(value, self.step(value.dtype) if step is None else step).eval()
+        return Layer(value, self.step(value.dtype) if step is None else step, self.engine).eval()
 
     def point(self, dtype: torch.dtype | None = None, step: Any = None) -> Tensor:
         """A point of the set: a sample where there is a law, else the value at some raw tensors.

@@ -7,7 +7,6 @@ import copy
 import torch
 from torch import Tensor
 
-from ..parametrize import cached as cached_values
 from .law import InapplicableError, law, require
 from .subject import Layer, Subject, distance, relative_error, tolerance, value_at
 
@@ -103,7 +102,7 @@ def cached(subject: Subject) -> None:
     for _ in range(2):
         plain = layer.weight
         expected = _gradients(plain, layer.raws)
-        with cached_values():
+        with subject.engine.cached():
             first, second = layer.weight, layer.weight
             got = _gradients((first + second) / 2, layer.raws)
         require(float(distance(first, plain)) == 0 == float(distance(second, plain)), "a cached value is another one")
