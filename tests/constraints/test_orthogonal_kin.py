@@ -1,7 +1,9 @@
 """The other orthogonal sets: rotations, subspaces, almost orthogonal and symplectic matrices; laws of samples."""
 
+import numpy as np
 import pytest
 import scipy.linalg
+import scipy.optimize
 import scipy.stats
 import torch
 from torch import Tensor, nn
@@ -94,15 +96,6 @@ def test_the_polar_map_is_scipys_polar_factor_of_the_base_and_its_tangent(shape:
     torch.testing.assert_close(maps.polar_at(base, raw), expected)
 
 
-def test_the_tanh_is_scipys_and_differentiable_where_eigenvalues_repeat() -> None:
-    M = maps.haar((4, 4), dtype=torch.float64)
-    S = M @ torch.diag(torch.tensor([-3.0, 0.5, 0.5, 2.0], dtype=torch.float64)) @ M.T
-    torch.testing.assert_close(maps.hermitian_tanh(S), torch.from_numpy(scipy.linalg.tanhm(S.numpy())))
-    identity = torch.eye(3, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: maps.hermitian_tanh(maps.hermitian_part(x)), (identity,))
-    assert torch.autograd.gradgradcheck(lambda x: maps.hermitian_tanh(maps.hermitian_part(x)), (identity,))
-
-
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=["real", "complex"])
 def test_the_polar_map_has_exact_derivatives_where_singular_values_repeat_and_are_large(
@@ -183,6 +176,49 @@ def test_the_exponential_of_a_hamiltonian_matrix_is_symplectic_and_near_matrices
 def test_two_by_two_symplectic_matrices_are_those_of_determinant_one() -> None:
     M = trained(Plain(torch.randn(2, 2, dtype=torch.float64), Symplectic()), torch.randn(2, 2, dtype=torch.float64), 50)
     torch.testing.assert_close(torch.linalg.det(M), torch.ones((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_no_descent_finds_a_special_unitary_matrix_that_is_nearer(n: int) -> None:
+    def unitary(numbers: np.ndarray) -> np.ndarray:
+        X = numbers.reshape(2, n, n)
+        A = X[0] + 1j * X[1]
+        A = A - A.conj().T
+        return scipy.linalg.expm(A - np.trace(A) / n * np.eye(n))
+
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        value = torch.randn(n, n, dtype=torch.complex128)
+        ours = float(torch.dist(Orthogonal(special=True).project(value), value))
+        found = [
+            scipy.optimize.minimize(lambda x, X=value: np.linalg.norm(unitary(x) - X.numpy()) ** 2, start).fun ** 0.5
+            for start in rng.normal(size=(6, 2 * n * n))
+        ]
+        assert abs(min(found) - ours) < 1e-5
+
+
+def test_special_unitary_samples_of_two_by_two_have_the_law_of_sato_and_tate() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = Orthogonal(special=True).sample((2000, 2, 2), dtype=torch.complex128, generator=generator)
+    half_traces = drawn.diagonal(dim1=-2, dim2=-1).sum(-1).real / 2
+    assert scipy.stats.kstest(half_traces.numpy(), scipy.stats.semicircular.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("slack", [0.25, 0.01])
+@pytest.mark.parametrize("sizes", [(3, 3), (3, 5), (5, 3)], ids=str)
+def test_training_takes_a_weight_from_the_edge_of_the_slack(make: type, slack: float, sizes: tuple[int, int]) -> None:
+    layer = nn.Linear(*sizes, bias=False)
+    nn.init.zeros_(layer.weight)  # all singular values are too small
+    register_parametrization(layer, "weight", AlmostOrthogonal(slack))
+    target = maps.polar(layer.weight.detach())
+    start = torch.dist(layer.weight, target).detach()
+    optimizer = make(layer.parameters(), lr=0.1 if make is torch.optim.SGD else 0.1 * slack)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (layer.weight - target).square().sum().backward()
+        optimizer.step()
+    assert torch.dist(layer.weight, target) < 0.05 * start
 
 
 def traces(samples: Tensor) -> list[float]:

@@ -59,6 +59,20 @@ def test_householder_at_is_a_product_of_reflections(shape: tuple, size: float) -
     np.testing.assert_allclose(maps.householder_at(base, raw), reflections(base, raw), atol=1e-12)
 
 
+@SHAPES
+@DTYPES
+def test_almost_orthogonal_at_turns_by_the_skew_part_and_stretches_by_the_hermitian_one(
+    shape: tuple, dtype: torch.dtype
+) -> None:
+    base, raw = maps.haar(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
+    A = raw.numpy() @ base.numpy().conj().T
+    A, identity = A - A.conj().T, np.eye(shape[0])
+    Q = scipy.linalg.solve(identity - A / 2, identity + A / 2) @ base.numpy()
+    s, V = np.linalg.eigh(maps.hermitian_part(base.mH @ raw).numpy())
+    expected = Q @ (V * (1 + 0.3 * np.sin(2 * np.arctan(s / 0.6)))) @ V.conj().T
+    np.testing.assert_allclose(maps.almost_orthogonal_at(base, raw, 0.3), expected, atol=1e-12)
+
+
 def test_cayley_has_the_eigenvalues_of_its_definition() -> None:
     A = maps.skew(torch.randn(5, 5, dtype=torch.float64))
     eigenvalues = scipy.linalg.eigvals(A)

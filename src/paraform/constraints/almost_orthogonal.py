@@ -17,12 +17,13 @@ class AlmostOrthogonal(Based):
     Shape: ``(n, k)``, ``(k, n)`` or a batch of one of them, to the same. Freedom: all entries.
     Raw tensor: all of it is read. The part that is tangent to the orthogonal matrices at the :attr:`base` turns that by
     a Cayley transform to ``Q``, and the symmetric (Hermitian) part along the base, ``S``, stretches it; the value is
-    :math:`Q (I + s \tanh S)`. Weight decay draws it to the base, which is orthogonal.
+    :math:`Q (I + S (I + (S / 2 s)^2)^{-1})`. Weight decay draws it to the base, which is orthogonal.
     Samples: ``U D V^T`` with uniform (Haar) orthogonal factors, and singular values uniform on the interval.
 
-    The nearest point brings the singular values into the interval. The set is closed; values reach its edge by
-    rounding, and an assigned singular value at the edge moves inside by ``4 eps s`` (5e-7 ``s`` in float32). An edge is
-    left slowly, as the derivative there is in proportion to the distance from it.
+    The nearest point brings the singular values into the interval. The set is closed: an eigenvalue ``2 s`` or ``-2 s``
+    of ``S`` is at the edge, and beyond it comes back. An assigned singular value at the edge moves inside by ``32 eps
+    s`` (4e-6 ``s`` in float32). The derivative there is in proportion to the root of the distance from the edge, 1.4e-3
+    of that in the middle, and grows by a constant factor a step: training leaves the edge.
 
     Args:
         slack: how far from 1 a singular value may be, above 0 and below 1.

@@ -53,8 +53,8 @@ class Orthogonal(Based):
             of them changes the sign of the determinant of a square matrix: it is that of the base. ``"auto"`` is
             ``"matrix_exp"`` for square matrices and ``"cayley"`` for others.
         special: for square matrices, keep the determinant at 1: rotations, SO(n). A weight of determinant -1 moves to
-            the nearest rotation. Of complex ones it is SU(n), reached by ``"matrix_exp"`` only; the projection there
-            is near, not nearest. Samples are from the uniform (Haar) law on that group.
+            the nearest rotation. Of complex ones it is SU(n), reached by ``"matrix_exp"`` only. Samples are from the
+            uniform (Haar) law on that group.
         slices: allow any number of dimensions in front of the last two. Of a kernel that makes each ``kh x kw`` slice
             orthogonal.
         strict: see :class:`Constraint`.
@@ -109,7 +109,7 @@ class Orthogonal(Based):
         return "matrix_exp" if shape[-2] == shape[-1] else "cayley"
 
     def project(self, value: Tensor) -> Tensor:
-        """The polar factor; where ``value`` has not full rank, one of the nearest points."""
+        """The polar factor, or with ``special`` the nearest one of determinant 1; one of them, if there are several."""
         require_matrix(self, value.shape)
         return maps.special_polar(value) if self.special else maps.polar(value)
 

@@ -53,7 +53,6 @@ from .positive import (
 from .precision import has_entries, measured, precise, working_dtype
 from .random import contraction, haar, standard_exponential, standard_normal, uniform
 from .rank import distance_to_rank, factors, has_rank, nearest_of_rank, product, product_of_full_rank, updated
-from .roots import hermitian_tanh
 from .semidefinite import distance_to_semidefinite, gram, gram_factor, gram_of_full_rank, nearest_semidefinite
 from .simplex import log_ratios, off_the_faces, project_simplex, simplex, simplex_threshold
 from .spectral import (
@@ -138,7 +137,6 @@ __all__ = [
     "has_rank",
     "height_error",
     "hermitian_part",
-    "hermitian_tanh",
     "householder_at",
     "hurwitz",
     "hurwitz_raw",

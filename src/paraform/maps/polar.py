@@ -7,6 +7,9 @@ from .finite import where_finite
 from .norms import frobenius, largest
 from .precision import measured, precise
 
+# Halvings of an interval at most pi wide, down to the last bit of float64.
+_HALVINGS = 56
+
 
 def newton_schulz_factor(gram: Tensor) -> Tensor:
     """``(3 I - gram) / 2``: ``Q`` times this has orthonormal columns to second order.
@@ -50,20 +53,45 @@ def polar(x: Tensor) -> Tensor:
 @precise
 @where_finite
 def special_polar(x: Tensor) -> Tensor:
-    """The nearest orthogonal matrix of determinant 1 to a real square ``x``; for complex ``x`` a unitary one near it.
+    """The nearest orthogonal (unitary) matrix of determinant 1, in Frobenius norm: ``(*, n, n)`` to ``(*, n, n)``.
 
-    Shape: ``(*, n, n)`` to ``(*, n, n)``. The polar factor, and where its determinant is -1 the singular vector of the
-    smallest singular value is turned round (W. Kabsch, *A solution for the best rotation to relate two sets of
-    vectors*, 1976; S. Umeyama, *Least-squares estimation of transformation parameters*, 1991, Lemma). For complex ``x``
-    that vector takes the whole phase of the determinant.
+    The polar factor, and where its determinant is -1 the singular vector of the smallest singular value is turned round
+    (W. Kabsch, *A solution for the best rotation to relate two sets of vectors*, 1976; S. Umeyama, *Least-squares
+    estimation of transformation parameters*, 1991, Lemma). For complex ``x`` the singular vectors are turned by angles
+    that add up to the phase of the determinant, and keep ``sum S_j cos theta_j`` as large as can be.
 
     >>> special_polar(torch.diag(torch.tensor([2.0, -1.0])))
     tensor([[1., 0.],
             [0., 1.]])
     """
-    U, _, Vh = torch.linalg.svd(x, full_matrices=False)
+    U, S, Vh = torch.linalg.svd(x, full_matrices=False)
+    if x.is_complex():
+        phi = torch.angle(torch.linalg.slogdet(U @ Vh).sign)
+        theta = torch.sgn(phi).unsqueeze(-1) * _shares(S, phi.abs().unsqueeze(-1))
+        U = U * torch.polar(torch.ones_like(theta), -theta).unsqueeze(-2)
     Q = U @ Vh
     return without_phase(newton_schulz_factor(Q @ Q.mH) @ Q, U[..., -1:])
+
+
+def _shares(S: Tensor, phi: Tensor) -> Tensor:
+    """The angles of :func:`special_polar` for singular values in falling order, and ``phi`` from 0 to pi.
+
+    Where the sum is stationary ``S_j sin theta_j`` is one number, so that the angle of the smallest singular value
+    tells the others. As a function of it the sum of the angles is concave, 0 at 0 and at least ``phi`` at ``phi``; the
+    one crossing in between has the largest cosines.
+    """
+    least = S[..., -1:]
+    ratio = torch.where(S > 0, least / torch.where(S > 0, S, 1), 1)[..., :-1]
+
+    def angles(last: Tensor) -> Tensor:
+        return torch.cat([torch.asin(ratio * torch.sin(last)), last], -1)
+
+    low, high = torch.zeros_like(least), phi.expand_as(least)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        beyond = angles(middle).sum(-1, keepdim=True) > phi
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    return angles(high)
 
 
 def without_phase(Q: Tensor, direction: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ from .groups import group_at
 from .norms import largest
 from .patterns import traceless
 from .precision import precise
-from .roots import hermitian_tanh
 from .triangles import half_upper, hermitian_part, skew_from_lower
 
 
@@ -172,19 +171,23 @@ def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
 
 @precise
 def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
-    """``Q (I + slack tanh(S))`` with the Hermitian part ``S`` of ``base^H raw``.
+    """``Q (I + T)`` with ``T = S (I + (S / 2 slack)^2)^-1`` for the Hermitian part ``S`` of ``base^H raw``.
 
     Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. ``Q`` is :func:`cayley_at` of the rest, written for tall
-    matrices, square ones too.
+    matrices, square ones too. An eigenvalue ``s`` of ``S`` becomes ``slack sin(2 arctan(s / 2 slack))``: the end of the
+    slack is at ``s = 2 slack``, where it turns back.
 
-    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.tensor([0.0, 50.0])), 0.1)
+    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.tensor([0.0, 0.2])), 0.1)
     tensor([[1.0000, 0.0000],
             [0.0000, 1.1000]])
     """
     W, P, G = _tangent(base, raw)
     K = W / 2 - G / 4
     Q = _restored((2 * base + P) @ torch.linalg.inv(_identity(K) - K) - base, base)
-    return Q + slack * (Q @ hermitian_tanh(hermitian_part(base.mH @ raw)))
+    S = hermitian_part(base.mH @ raw)
+    half = S / (2 * slack)
+    value: Tensor = Q + Q @ (S @ torch.linalg.inv(_identity(S) + half @ half))
+    return value
 
 
 @precise

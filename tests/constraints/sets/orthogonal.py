@@ -51,7 +51,7 @@ FAMILY = Family(
         *(Case(turn, (2, 4, 2), C, batch=False) for turn in (Orthogonal, matrix_exp, polar)),
         Case(special, (3, 3)),
         Case(special_cayley, (2, 2, 2), batch=False),
-        Case(special, (3, 3), C, nearest=False),
+        Case(special, (3, 3), C),
         Case(Grassmann, (4, 2)),
         Case(Grassmann, (2, 2, 3), C, batch=False),
         Case(almost, (4, 3)),
