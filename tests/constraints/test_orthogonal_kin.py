@@ -221,6 +221,14 @@ def test_training_takes_a_weight_from_the_edge_of_the_slack(make: type, slack: f
     assert torch.dist(layer.weight, target) < 0.05 * start
 
 
+def test_the_only_span_of_full_dimension_is_left_alone_by_training() -> None:
+    layer = register_parametrization(nn.Linear(3, 3, bias=False), "weight", Grassmann())
+    before = layer.weight.detach().clone()
+    layer.weight.sin().sum().backward()
+    torch.optim.AdamW(layer.parameters(), lr=1.0).step()
+    assert torch.equal(layer.weight, before)
+
+
 def traces(samples: Tensor) -> list[float]:
     return samples.diagonal(dim1=-2, dim2=-1).sum(-1).tolist()
 

@@ -160,11 +160,14 @@ def polar_at(base: Tensor, raw: Tensor) -> Tensor:
 def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
     """:func:`cayley_at` along the part ``P`` of ``raw`` alone, which moves the span of ``base`` and turns none in it.
 
-    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``.
+    Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. A singular value ``p`` of ``P`` turns the span by the angle
+    ``2 arctan(p / 2)``: every subspace is reached, those at right angles with ``p = 2``.
 
     >>> grassmann_at(torch.eye(2, 1), torch.tensor([[7.0], [2.0]])).T
     tensor([[0., 1.]])
     """
+    if base.shape[-2] == base.shape[-1]:
+        return base + 0 * raw  # there is one such span: P would be rounding
     _, P, G = _tangent(base, raw)
     return _restored((2 * base + P) @ torch.linalg.inv(_identity(G) + G / 4) - base, base)
 
