@@ -132,6 +132,7 @@ class Constraint(nn.Module, ABC):
             admitted, distance = self._admit(value.detach().clone())
             raw = self._raw(admitted)
             self._require_finite_raw(raw)
+            distance = self._counted(value.detach(), raw, distance)
         self._shape, self.distance = value.shape, distance
         return raw
 
@@ -152,6 +153,10 @@ class Constraint(nn.Module, ABC):
     def _raw(self, value: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The raw tensor(s) of a value that is in the set."""
         return value
+
+    def _counted(self, value: Tensor, raw: Tensor | tuple[Tensor, ...], distance: Tensor | None) -> Tensor | None:
+        """``distance``, and what the map from ``raw`` takes of ``value`` where that is more than rounding."""
+        return distance
 
     def _dims(self, value: Tensor) -> tuple[int, ...]:
         """The dimensions that one point of the set spans: the last two, or for a set of vectors the last one, or none
@@ -179,9 +184,7 @@ class Constraint(nn.Module, ABC):
         inside, moved = self._contains(value), self._settled(value)
         all_inside = bool(inside.all())
         if not all_inside:
-            for dim in sorted(dim % value.ndim for dim in self._dims(value)):
-                inside = inside.unsqueeze(dim)
-            moved = torch.where(inside, moved, self.project(value))
+            moved = torch.where(maps.spread(inside, value, self._dims(value)), moved, self.project(value))
         distance = distance_between(moved, value)
         if self.learned and not all_inside and bool(distance > 0):  # what is raised by less than a digit has not moved
             self._report(distance)

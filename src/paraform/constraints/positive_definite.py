@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import maps
 from .base import Constraint
 from .rounding import mirrors
-from .shapes import batch_size, require_square
+from .shapes import hermitian_dof, require_square
 
 # Each with its inverse.
 _MAPS = {
@@ -83,8 +83,7 @@ class PositiveDefinite(Constraint):
         return maps.hermitian_part(normal @ normal.mH / (2 * n))
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
-        n = shape[-1]
-        return batch_size(shape) * (n + reals * n * (n - 1) // 2)
+        return hermitian_dof(shape, reals)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)

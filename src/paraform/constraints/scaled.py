@@ -87,7 +87,7 @@ class Scaled(Constraint):
     def residual(self, value: Tensor) -> Tensor:
         """The distance to :meth:`project` of it."""
         s, Q = self._fit(value)
-        return maps.size(value.to(Q.dtype) - self._spread(s, Q) * Q, self._dims(value))
+        return self._distance(value.to(Q.dtype), s, Q)
 
     def _fit(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """``s`` and ``Q``, in the working precision."""
@@ -150,9 +150,7 @@ class Scaled(Constraint):
 
     def _spread(self, per_point: Tensor, like: Tensor) -> Tensor:
         """One number a point, in a shape that broadcasts to the points."""
-        for dim in sorted(dim % like.ndim for dim in self._dims(like)):
-            per_point = per_point.unsqueeze(dim)
-        return per_point
+        return maps.spread(per_point, like, self._dims(like))
 
     def _dims(self, value: Tensor) -> tuple[int, ...]:
         return self.constraint._dims(value)

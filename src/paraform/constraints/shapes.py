@@ -150,6 +150,16 @@ def require_sides(who: object, shape: Sequence[int], rank: int) -> None:
         )
 
 
+def hermitian_dof(shape: Sequence[int], reals: int) -> int:
+    """The dimension of the symmetric (Hermitian, with 2 reals an entry) matrices of a shape.
+
+    >>> hermitian_dof((3, 3), 1), hermitian_dof((5, 3, 3), 2)
+    (6, 45)
+    """
+    n = shape[-1]
+    return batch_size(shape) * (n + reals * n * (n - 1) // 2)
+
+
 def batch_size(shape: Sequence[int]) -> int:
     """How many matrices a tensor of ``shape`` holds.
 

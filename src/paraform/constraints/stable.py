@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import maps
-from .base import Constraint, ConstraintError, distance_between
+from .base import Constraint, distance_between
 from .shapes import require_number, require_square
 
 # How far inside of the set a matrix is moved that is outside, relative to its size. The certificate of stability is as
@@ -16,31 +16,22 @@ _MARGIN = 0.05
 
 
 class Certified(Constraint):
-    """What stable sets share: the certificate of a matrix near to the edge takes digits of it, which is told."""
+    """What stable sets share: the certificate of a matrix near to the edge takes digits of it, which is told.
 
-    def right_inverse(self, value: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The raw tensor of ``value``; see :meth:`Constraint.right_inverse` for what is refused.
+    ``distance`` counts what it takes, where that is more than ``sqrt(n eps)`` of the size of the value; at an
+    assignment it causes a :class:`ProjectionWarning`, or an error if strict.
+    """
 
-        ``distance`` counts what the certificate takes, where that is more than ``sqrt(n eps)`` of the size of
-        ``value``; at an assignment it causes a :class:`ProjectionWarning`, or an error if strict.
-        """
-        before = self._shape, self.distance
-        raw = super().right_inverse(value)
-        if maps.has_entries(value) and self.distance is not None:
-            lost = distance_between(self.forward(raw), value)
-            size = distance_between(value, torch.zeros_like(value))
-            if bool(lost > (value.shape[-1] * torch.finfo(value.dtype).eps) ** 0.5 * size):
-                told, self.distance = bool(self.distance > 0), lost
-                if before[0] is not None and not told:
-                    self._tell(lost, before)
-        return raw
-
-    def _tell(self, lost: Tensor, before: tuple[torch.Size | None, Tensor | None]) -> None:
-        try:
+    def _counted(self, value: Tensor, raw: Tensor | tuple[Tensor, ...], distance: Tensor | None) -> Tensor | None:
+        if distance is None:
+            return None
+        lost = distance_between(self.forward(raw), value)
+        size = distance_between(value, torch.zeros_like(value))
+        if not bool(lost > (value.shape[-1] * torch.finfo(value.dtype).eps) ** 0.5 * size):
+            return distance
+        if self.learned and not bool(distance > 0):
             self._report(lost)
-        except (ConstraintError, Warning):
-            self._shape, self.distance = before
-            raise
+        return lost
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
         return reals * shape.numel()

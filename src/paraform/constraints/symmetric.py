@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import maps
 from .rounding import mirrors
-from .shapes import batch_size, require_square
+from .shapes import batch_size, hermitian_dof, require_square
 from .subspace import Subspace
 
 
@@ -52,8 +52,7 @@ class Symmetric(Subspace):
         return self.forward(value)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
-        n = shape[-1]
-        return batch_size(shape) * (n + reals * n * (n - 1) // 2)
+        return hermitian_dof(shape, reals)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)

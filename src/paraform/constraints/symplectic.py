@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import maps
 from .based import Based
-from .shapes import batch_size, require_even, require_square
+from .shapes import hermitian_dof, require_even, require_square
 
 
 class Symplectic(Based):
@@ -66,8 +66,7 @@ class Symplectic(Based):
         return maps.symplectic_at(torch.eye(shape[-1], dtype=normal.dtype, device=normal.device), normal)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
-        n = shape[-1]
-        return batch_size(shape) * (n + reals * n * (n - 1) // 2)
+        return hermitian_dof(shape, reals)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)

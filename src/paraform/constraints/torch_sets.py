@@ -71,9 +71,7 @@ def at_entries(per_point: Tensor, like: Tensor, dims: Sequence[int]) -> Tensor:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
-    for dim in sorted(dim % like.ndim for dim in dims):
-        per_point = per_point.unsqueeze(dim)
-    return per_point.expand(like.shape)
+    return maps.spread(per_point, like, dims).expand(like.shape)
 
 
 class Numbers(TorchSet):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import maps
 from .rounding import mirrors
-from .shapes import batch_size, require_even, require_square
+from .shapes import batch_size, hermitian_dof, require_even, require_square
 from .subspace import Subspace
 
 
@@ -83,8 +83,7 @@ class Hamiltonian(Subspace):
         return mirrors(JX, JX.mH)
 
     def _dof(self, shape: torch.Size, reals: int) -> int:
-        n = shape[-1]
-        return batch_size(shape) * (n + reals * n * (n - 1) // 2)
+        return hermitian_dof(shape, reals)
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)

@@ -25,7 +25,7 @@ from .groups import (
     reciprocal_condition,
 )
 from .hyperboloid import height_error, hyperboloid, project_hyperboloid
-from .norms import frobenius, matrix_dims, norm, size, unit
+from .norms import frobenius, matrix_dims, norm, size, spread, unit
 from .ordered import decrease, isotonic, ordered, ordered_raw, untied
 from .patterns import (
     band,
@@ -199,6 +199,7 @@ __all__ = [
     "special_polar",
     "special_unitary_at",
     "spectral_radius",
+    "spread",
     "standard_exponential",
     "standard_normal",
     "stochastic_error",

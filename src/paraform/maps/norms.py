@@ -55,6 +55,18 @@ def size(x: Tensor, dim: Sequence[int]) -> Tensor:
     return norm(x, dim).squeeze(tuple(dim)) if dim else x.abs()
 
 
+def spread(each: Tensor, like: Tensor, dim: Sequence[int]) -> Tensor:
+    """One number for each vector or matrix, as :func:`size` gives it, in a shape that broadcasts to ``like``.
+
+    >>> x = torch.ones(2, 3)
+    >>> spread(size(x, (0,)), x, (0,)).shape, spread(size(x, (-1,)), x, (-1,)).shape
+    (torch.Size([1, 3]), torch.Size([2, 1]))
+    """
+    for each_dim in sorted(each_dim % like.ndim for each_dim in dim):
+        each = each.unsqueeze(each_dim)
+    return each
+
+
 @measured
 def frobenius(x: Tensor) -> Tensor:
     """Frobenius norm of each matrix of a batch (or of a vector): shape ``(*, m, n)`` to ``(*)``.

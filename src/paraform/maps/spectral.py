@@ -138,8 +138,6 @@ def excess(W: Tensor, bound: float) -> Tensor:
     return largest(over, (-1,)).squeeze(-1)
 
 
-@precise
-@where_finite
 def clip_singular_values(W: Tensor, bound: float) -> Tensor:
     """``W`` with its singular values clipped at ``bound``: the nearest matrix of that spectral norm in Frobenius norm.
 
@@ -149,9 +147,7 @@ def clip_singular_values(W: Tensor, bound: float) -> Tensor:
     tensor([[3., 0.],
             [0., 2.]])
     """
-    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
-    clipped: Tensor = (U * S.clamp_max(bound).unsqueeze(-2)) @ Vh
-    return clipped
+    return bring_singular_values(W, 0.0, bound)
 
 
 @measured

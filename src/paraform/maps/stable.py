@@ -15,7 +15,8 @@ from .finite import where_finite
 from .norms import frobenius, largest
 from .positive import cholesky_raw, positive_definite
 from .precision import measured, precise
-from .triangles import hermitian_part, skew, skew_part
+from .spectral import clip_singular_values
+from .triangles import hermitian_part, identity_of, skew, skew_part
 
 # With scaling, Newton's iteration for the sign of a matrix takes about ten steps; stiff spectra take some more.
 _STEPS = 40
@@ -31,7 +32,7 @@ def hurwitz(raw: Tensor, decay: float = 0.0) -> Tensor:
     >>> torch.linalg.eigvals(hurwitz(torch.tensor([[0.0, 5.0], [1.0, 0.0]]))).real < 0
     tensor([True, True])
     """
-    identity = torch.eye(raw.shape[-1], dtype=raw.dtype, device=raw.device)
+    identity = identity_of(raw)
     stable: Tensor = (skew(raw) - identity) @ positive_definite(raw) - decay * identity
     return stable
 
@@ -46,7 +47,7 @@ def schur(raw: Tensor, radius: float = 1.0) -> Tensor:
     >>> torch.linalg.eigvals(schur(torch.tensor([[0.0, 5.0], [1.0, 0.0]]))).abs() < 1
     tensor([True, True])
     """
-    identity = torch.eye(raw.shape[-1], dtype=raw.dtype, device=raw.device)
+    identity = identity_of(raw)
     P, K = positive_definite(raw), skew(raw)
     stable: Tensor = radius * (2 * P @ torch.linalg.inv(P + identity - K) - identity)
     return stable
@@ -92,7 +93,7 @@ def lyapunov(A: Tensor) -> Tensor:
     tensor([[1.0000, 0.0000],
             [0.0000, 0.2500]])
     """
-    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    identity = identity_of(A)
     P = _solved(A, (2 * identity).expand_as(A))
     rest = 2 * identity + A @ P + P @ A.mH
     return hermitian_part(P + _solved(A, hermitian_part(rest)))
@@ -126,13 +127,9 @@ def _double(value: Tensor) -> Tensor:
     return value.to(torch.complex128 if value.is_complex() else torch.float64)
 
 
-def _identity(x: Tensor) -> Tensor:
-    return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-
-
 def _shifted(value: Tensor, decay: float) -> Tensor:
     A = _double(value)
-    return A + decay * _identity(A)
+    return A + decay * identity_of(A)
 
 
 def _inverse(P: Tensor) -> Tensor:
@@ -143,7 +140,7 @@ def _inverse(P: Tensor) -> Tensor:
 
 def _cayley(X: Tensor) -> Tensor:
     """``(X - I) (X + I)^-1``: the open unit disc to the open left half-plane."""
-    A: Tensor = _identity(X) - 2 * torch.linalg.inv(X + _identity(X))
+    A: Tensor = identity_of(X) - 2 * torch.linalg.inv(X + identity_of(X))
     return A
 
 
@@ -190,7 +187,7 @@ def near_hurwitz(A: Tensor, decay: float, margin: float) -> Tensor:
     """
     bound = -decay - margin * _size(A, abs(decay))
     excess = (abscissa(A)[..., None, None] - bound).clamp_min(0)
-    shifted = A - excess * _identity(A)
+    shifted = A - excess * identity_of(A)
     eigenvalues, V = torch.linalg.eigh(hermitian_part(A))
     dissipative = skew_part(A) + (V * torch.minimum(eigenvalues.unsqueeze(-2), bound)) @ V.mH
     return _nearer(A, shifted, dissipative)
@@ -211,8 +208,7 @@ def near_schur(X: Tensor, radius: float, margin: float) -> Tensor:
     bound = radius * (1 - margin)
     reached = spectral_radius(X)[..., None, None]
     shrunk = X * (bound / torch.where(reached > bound, reached, bound))
-    U, S, Vh = torch.linalg.svd(X)
-    return _nearer(X, shrunk, (U * S.clamp_max(bound).unsqueeze(-2)) @ Vh)
+    return _nearer(X, shrunk, clip_singular_values(X, bound))
 
 
 def _nearer(x: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -30,11 +30,7 @@ from .groups import group_at
 from .norms import largest
 from .patterns import traceless
 from .precision import precise
-from .triangles import half_upper, hermitian_part, skew_from_lower
-
-
-def _identity(x: Tensor) -> Tensor:
-    return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+from .triangles import half_upper, hermitian_part, identity_of, skew_from_lower
 
 
 def _tangent(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,7 +62,7 @@ def cayley(A: Tensor) -> Tensor:
             [-1.,  0.]])
     """
     # The same function, written with the unknown on one side only: one operand less to round.
-    Q: Tensor = 2 * torch.linalg.inv(_identity(A) - A / 2) - _identity(A)
+    Q: Tensor = 2 * torch.linalg.inv(identity_of(A) - A / 2) - identity_of(A)
     return Q
 
 
@@ -89,8 +85,13 @@ def cayley_at(base: Tensor, raw: Tensor) -> Tensor:
     else:
         W, P, G = _tangent(base, raw)
         K, shifted = W / 2 - G / 4, 2 * base + P
+    return _turned(base, shifted, K)
+
+
+def _turned(base: Tensor, shifted: Tensor, K: Tensor) -> Tensor:
+    """``shifted (I - K)^-1 - base``, the Cayley transform that :func:`cayley_at` explains."""
     # An inverse, not a solve: as accurate here (its norm is at most 1), and the derivative is two products.
-    return _restored(shifted @ torch.linalg.inv(_identity(K) - K) - base, base)
+    return _restored(shifted @ torch.linalg.inv(identity_of(K) - K) - base, base)
 
 
 @precise
@@ -111,7 +112,7 @@ def matrix_exp_at(base: Tensor, raw: Tensor) -> Tensor:
     k = base.shape[-1]
     # P is divided by its own size s, a change of basis that balances the blocks; the result does not depend on s.
     s = _spectral_bound(G.detach()).sqrt().clamp_min(1)
-    identity = _identity(G).expand_as(G)
+    identity = identity_of(G).expand_as(G)
     top, bottom = torch.cat([W, -G / s], -1), torch.cat([s * identity, torch.zeros_like(G)], -1)
     E = torch.matrix_exp(torch.cat([top, bottom], -2))[..., :k]
     along, across = E[..., :k, :], E[..., k:, :] / s
@@ -169,7 +170,7 @@ def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
     if base.shape[-2] == base.shape[-1]:
         return base + 0 * raw  # there is one such span: P would be rounding
     _, P, G = _tangent(base, raw)
-    return _restored((2 * base + P) @ torch.linalg.inv(_identity(G) + G / 4) - base, base)
+    return _turned(base, 2 * base + P, -G / 4)
 
 
 @precise
@@ -185,11 +186,10 @@ def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
             [0.0000, 1.1000]])
     """
     W, P, G = _tangent(base, raw)
-    K = W / 2 - G / 4
-    Q = _restored((2 * base + P) @ torch.linalg.inv(_identity(K) - K) - base, base)
+    Q = _turned(base, 2 * base + P, W / 2 - G / 4)
     S = hermitian_part(base.mH @ raw)
     half = S / (2 * slack)
-    value: Tensor = Q + Q @ (S @ torch.linalg.inv(_identity(S) + half @ half))
+    value: Tensor = Q + Q @ (S @ torch.linalg.inv(identity_of(S) + half @ half))
     return value
 
 
@@ -209,7 +209,7 @@ def householder_at(base: Tensor, raw: Tensor) -> Tensor:
     Y = raw - base @ torch.triu(base.mT @ raw)
     # V = base + Y, and base^T base = I is known without rounding: the products of V are those of Y, and that.
     base_Y = base.mT @ Y
-    V_base = _identity(base_Y) + base_Y.mT
+    V_base = identity_of(base_Y) + base_Y.mT
     V_V = V_base + base_Y + Y.mT @ Y
     Q: Tensor = (base + Y) @ torch.linalg.solve_triangular(half_upper(V_V), V_base, upper=True) - base
     return Q

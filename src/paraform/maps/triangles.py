@@ -8,6 +8,16 @@ def _diagonal(x: Tensor) -> Tensor:
     return x.diagonal(dim1=-2, dim2=-1)
 
 
+def identity_of(x: Tensor) -> Tensor:
+    """The identity of the size of the last dimension of ``x``.
+
+    >>> identity_of(torch.zeros(3, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+
 def diagonal_mask(x: Tensor) -> Tensor:
     """True on the diagonal of an ``m x n`` matrix such as those of ``x``.
 

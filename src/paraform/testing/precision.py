@@ -26,7 +26,13 @@ def single_precision(subject: Subject) -> None:
     torch.autograd.backward(value.abs().sum())
     for raw in layer.raws:
         require(raw.grad is None or raw.grad.dtype == raw.dtype, "a gradient has another dtype than its raw tensor")
+    _require_return(subject, layer, allowed)
+
+
+def _require_return(subject: Subject, layer: Layer, allowed: float) -> None:
+    """A point of the set, in the dtype of the layer, is assigned and read again."""
     if subject.invertible:
+        dtype = layer.weight.dtype
         point = subject.point(dtype, layer.step)
         layer.weight = point
         error = relative_error(layer.weight, point)
@@ -53,11 +59,7 @@ def half_precision(subject: Subject) -> None:
         expected = value_at(wide, [raw.detach().float() for raw in layer.raws]).to(dtype)
         error = relative_error(value, expected)
         require(error <= allowed, f"in {dtype} the value is {error:.3g} off that in float32; {allowed:.3g} is allowed")
-        if subject.invertible:
-            point = subject.point(dtype, layer.step)
-            layer.weight = point
-            error = relative_error(layer.weight, point)
-            require(error <= allowed, f"in {dtype} a point of the set comes back with an error of {error:.3g}")
+        _require_return(subject, layer, allowed)
 
 
 @law
