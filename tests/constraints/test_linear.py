@@ -198,3 +198,41 @@ def test_upper_is_not_taken_for_lower() -> None:
         Triangular("upper")
     with pytest.raises(TypeError, match="expects n to be an int"):
         Masked.n_of_m(torch.randn(4), 2.0, 4)
+
+
+@pytest.mark.parametrize("n", [3, 7, 40])
+@pytest.mark.parametrize("make", [Circulant, Toeplitz])
+def test_what_has_constant_diagonals_is_read_to_the_bit(make: type[Constraint], n: int) -> None:
+    value = torch.from_numpy(scipy.linalg.circulant(torch.randn(n).numpy()))
+    constraint = make()
+    assert torch.equal(constraint(constraint.right_inverse(value)), value)
+    assert constraint.distance == 0
+
+
+def test_what_a_large_diagonal_hides_of_a_small_one_is_told_as_distance() -> None:
+    constraint, value = Toeplitz(), 1e6 * torch.eye(3)
+    value[0, 1], value[1, 2] = 0.5, -0.5
+    moved = constraint(constraint.right_inverse(value))
+    assert constraint.distance > 0.5
+    torch.testing.assert_close(constraint.distance, torch.linalg.vector_norm(moved - value))
+
+
+def test_layers_that_torch_has_too_give_the_same() -> None:
+    x, kernel = torch.randn(12), torch.randn(3)
+    sliding = register_parametrization(nn.Linear(12, 10, bias=False), "weight", Toeplitz())
+    sliding.weight = sum(kernel[k] * torch.ones(10, 12).triu(k).tril(k) for k in range(3))
+    torch.testing.assert_close(sliding(x), nn.functional.conv1d(x[None, None], kernel[None, None])[0, 0])
+    cyclic = register_parametrization(nn.Linear(12, 12, bias=False), "weight", Circulant())
+    c = cyclic.parametrizations.weight.original
+    around = nn.functional.pad(x[None, None], (11, 0), "circular")
+    torch.testing.assert_close(cyclic(x), nn.functional.conv1d(around, c.flip(0)[None, None])[0, 0])
+    grouped = register_parametrization(nn.Linear(12, 6, bias=False), "weight", BlockDiagonal(3))
+    blocks = torch.cat([grouped.weight[2 * g : 2 * g + 2, 4 * g : 4 * g + 4] for g in range(3)])
+    torch.testing.assert_close(grouped(x), nn.functional.conv1d(x[:, None], blocks[..., None], groups=3)[:, 0])
+
+
+@pytest.mark.parametrize("constraint", [Circulant(), Toeplitz()], ids=str)
+def test_a_generating_vector_behind_another_parametrization_is_refused_in_words(constraint: Constraint) -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", Traceless())
+    with pytest.raises(RuntimeError, match="Register it first of all parametrizations"):
+        register_parametrization(layer, "weight", constraint)

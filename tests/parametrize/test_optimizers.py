@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from paraform import Orthogonal, Skew, WeightNorm
+from paraform import Circulant, Orthogonal, Skew, WeightNorm
 from paraform.parametrize import (
     match_by_name,
     register_parametrization,
@@ -98,6 +98,39 @@ def test_removal_puts_the_plain_parameter_in_the_place_of_the_originals(kind: st
     step(layer, optimizer)
     assert not torch.equal(layer.weight, before)
     assert optimizer.state.keys() == {layer.weight, layer.bias}
+
+
+@on_optimizers
+def test_where_the_shape_changes_an_optimizer_does_as_if_it_were_handed_over(kind: str) -> None:
+    """A fused step asks for no shape: with moments of another one it would write beyond their end."""
+    layer = nn.Linear(4, 4)
+    weight, optimizer = layer.weight, OPTIMIZERS[kind](list(layer.parameters()))
+    twin, told = copy.deepcopy((layer, optimizer))
+    for change in (
+        lambda layer, **handed: register_parametrization(layer, "weight", Circulant(), **handed),
+        lambda layer, **handed: remove_parametrizations(layer, "weight", **handed),
+    ):
+        for _ in range(2):
+            step(layer, optimizer)
+            step(twin, told)
+        change(layer)
+        change(twin, optimizer=told)
+        assert weight in set(layer.parameters())
+    for _ in range(2):
+        step(layer, optimizer)
+        step(twin, told)
+    assert torch.equal(layer.weight, twin.weight)
+    assert torch.equal(layer.bias, twin.bias)
+
+
+def test_an_edited_chain_whose_original_has_another_shape_makes_optimizers_start_anew() -> None:
+    layer = register_parametrization(nn.Linear(4, 4), "weight", Skew())
+    optimizer = OPTIMIZERS["AdamW fused"](layer.parameters())
+    for constraint, shape in ((Circulant(), (4,)), (Skew(), (4, 4))):
+        step(layer, optimizer)
+        layer.parametrizations.weight.replace(0, constraint)
+        step(layer, optimizer)
+        assert optimizer.state[layer.parametrizations.weight.original]["exp_avg"].shape == shape
 
 
 def test_the_new_tensors_have_the_group_the_place_and_the_name_of_the_old_one() -> None:
@@ -337,6 +370,9 @@ def test_a_saved_optimizer_that_does_not_match_is_refused() -> None:
     wide = nn.Linear(4, 3)
     with pytest.raises(ValueError, match=r"'exp_avg' of 'weight' to fit shape \(3, 4\), got one of shape \(4, 4\)"):
         match_by_name(optim.Adam(wide.named_parameters()), saved)
+    circulant = register_parametrization(nn.Linear(4, 4), "weight", Circulant())
+    with pytest.raises(ValueError, match=r"'exp_avg' of 'weight' to fit shape \(4,\), got one of shape \(4, 4\)"):
+        match_by_name(optim.Adam(circulant.named_parameters()), saved)
     register_parametrization(layer, "weight", Polar())
     with pytest.raises(ValueError, match=r"only the saved one has weight, only the one that loads .*0, p"):
         match_by_name(optim.Adam(layer.named_parameters()), saved)

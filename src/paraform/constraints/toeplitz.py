@@ -1,5 +1,6 @@
 """Matrices with constant diagonals."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -10,7 +11,40 @@ from .shapes import batch_size, require_matrix, require_square
 from .subspace import Subspace
 
 
-class Circulant(Subspace):
+class _ConstantDiagonals(Subspace):
+    """Matrices whose raw tensor is a vector: one number for each diagonal."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        if self._shape is None:
+            raise RuntimeError(
+                f"{self} does not know its shape yet: it takes that from the tensor that it is registered on. Register "
+                f"it first of all parametrizations, or call right_inverse with a value first."
+            )
+        return self._spread(raw, self._shape)
+
+    def _settled(self, value: Tensor) -> Tensor:
+        return self._spread(self._raw(value), value.shape)  # what is read: the distance to it is told
+
+    def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
+        return self._spread(maps.standard_normal((*shape[:-2], self._count(shape)), **options), shape)
+
+    def _dof(self, shape: torch.Size, reals: int) -> int:
+        return batch_size(shape) * reals * self._count(shape)
+
+    @abstractmethod
+    def _spread(self, raw: Tensor, shape: torch.Size) -> Tensor:
+        """The matrices of this shape."""
+
+    @abstractmethod
+    def _raw(self, value: Tensor) -> Tensor:
+        """The numbers as they stand in the matrix, to the bit."""
+
+    @abstractmethod
+    def _count(self, shape: torch.Size) -> int:
+        """How many numbers there are a matrix."""
+
+
+class Circulant(_ConstantDiagonals):
     r"""Circulant matrices, :math:`X_{ij} = c_{(i - j) \bmod n}`: the product with one is a cyclic convolution with c.
 
     Shape: ``(*, n, n)`` to the same. Freedom: ``n`` a matrix (complex: ``2 n``). Raw tensor: ``c``, the first column,
@@ -35,28 +69,25 @@ class Circulant(Subspace):
     True
     """
 
-    def forward(self, raw: Tensor) -> Tensor:
-        return maps.circulant(raw)
-
     def project(self, value: Tensor) -> Tensor:
         """The mean of each cyclic diagonal, in its place."""
         require_square(self, value.shape)
         return maps.circulant(maps.circulant_means(value))
 
+    def _spread(self, raw: Tensor, shape: torch.Size) -> Tensor:
+        return maps.circulant(raw)
+
     def _raw(self, value: Tensor) -> Tensor:
-        return maps.circulant_means(value)
+        return value[..., :1].flatten(-2)
 
-    def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        return maps.circulant(maps.standard_normal(shape[:-1], **options))
-
-    def _dof(self, shape: torch.Size, reals: int) -> int:
-        return batch_size(shape) * reals * shape[-1]
+    def _count(self, shape: torch.Size) -> int:
+        return shape[-1]
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_square(self, shape)
 
 
-class Toeplitz(Subspace):
+class Toeplitz(_ConstantDiagonals):
     r"""Toeplitz matrices, :math:`X_{ij} = t_{i - j}`, with constant diagonals: the product with one is a convolution.
 
     Shape: ``(*, m, n)`` to the same. Freedom: ``m + n - 1`` a matrix (complex: twice that). Raw tensor: the diagonals
@@ -80,33 +111,20 @@ class Toeplitz(Subspace):
     tensor([0., 0., 0., 0., 0., 1., 1., 1., 0., 0., 0., 0., 0.], requires_grad=True)
     """
 
-    def forward(self, raw: Tensor) -> Tensor:
-        m, n = self._sizes(raw)
-        return maps.toeplitz(raw, m, n)
-
-    def _sizes(self, raw: Tensor) -> tuple[int, int]:
-        if self._shape is None:
-            raise RuntimeError(
-                f"{self} does not know its shape yet: it takes that from the tensor that it is registered on. Register "
-                f"it first of all parametrizations, or call right_inverse with a value first."
-            )
-        return self._shape[-2], self._shape[-1]
-
     def project(self, value: Tensor) -> Tensor:
         """The mean of each diagonal, in its place."""
         require_matrix(self, value.shape)
         return maps.toeplitz(maps.diagonal_means(value), *value.shape[-2:])
 
+    def _spread(self, raw: Tensor, shape: torch.Size) -> Tensor:
+        return maps.toeplitz(raw, *shape[-2:])
+
     def _raw(self, value: Tensor) -> Tensor:
-        return maps.diagonal_means(value)
+        return maps.diagonals(value)
 
-    def _draw(self, shape: torch.Size, **options: Any) -> Tensor:
-        *batch, m, n = shape
-        return maps.toeplitz(maps.standard_normal((*batch, max(m + n - 1, 0)), **options), m, n)
-
-    def _dof(self, shape: torch.Size, reals: int) -> int:
+    def _count(self, shape: torch.Size) -> int:
         m, n = shape[-2:]
-        return batch_size(shape) * reals * (m + n - 1 if m * n else 0)
+        return m + n - 1 if m and n else 0
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         require_matrix(self, shape)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import precise
@@ -70,11 +71,6 @@ def times_J(x: Tensor) -> Tensor:
     return torch.cat([x[..., n:, :], -x[..., :n, :]], -2)
 
 
-def _circulant_index(n: int, device: torch.device) -> Tensor:
-    i = torch.arange(n, device=device)
-    return (i.unsqueeze(1) - i) % max(n, 1)
-
-
 def circulant(c: Tensor) -> Tensor:
     """The matrix whose columns are ``c``, turned on by one place from each to the next: ``(*, n)`` to ``(*, n, n)``.
 
@@ -83,7 +79,8 @@ def circulant(c: Tensor) -> Tensor:
             [2., 1., 3.],
             [3., 2., 1.]])
     """
-    return c[..., _circulant_index(c.shape[-1], c.device)]
+    n = c.shape[-1]
+    return toeplitz(torch.cat([c[..., 1:], c], -1), n, n)
 
 
 @precise
@@ -94,23 +91,38 @@ def circulant_means(x: Tensor) -> Tensor:
     tensor([2., 3.])
     """
     n = x.shape[-1]
-    j = torch.arange(n, device=x.device)
-    rows = (j.unsqueeze(1) + j) % max(n, 1)  # entry (k, j) is the row that diagonal k has in column j
-    return (x[..., rows, j] / max(n, 1)).sum(-1)
-
-
-def _toeplitz_index(m: int, n: int, device: torch.device) -> Tensor:
-    return torch.arange(m, device=device).unsqueeze(1) - torch.arange(n, device=device) + n - 1
+    sums = _diagonal_sums(x / n)
+    # A cyclic diagonal is one that starts in the first column, and the one that goes on from its end in the first row.
+    return sums[..., max(n - 1, 0) :] + F.pad(sums[..., : max(n - 1, 0)], (1, 0))
 
 
 def toeplitz(t: Tensor, m: int, n: int) -> Tensor:
     """The ``m x n`` matrix with ``t[n - 1 + i - j]`` at ``(i, j)``: ``(*, m + n - 1)`` to ``(*, m, n)``.
 
+    A matrix without entries has no diagonals: there ``t`` is empty.
+
     >>> toeplitz(torch.tensor([1.0, 2.0, 3.0, 4.0]), 2, 3)
     tensor([[3., 2., 1.],
             [4., 3., 2.]])
     """
-    return t[..., _toeplitz_index(m, n, t.device)]
+    # One copy of t a row, cut into rows of one entry more, each of which begins one place further in t; read from the
+    # right. (An index takes twice as long, and the derivative of unfold has no rule for vmap.)
+    *batch, count = t.shape
+    copies = t.unsqueeze(-2).expand(*batch, m, count).flatten(-2)
+    rows = F.pad(copies, (0, m)).reshape(*batch, m, count + 1)
+    return rows[..., :n].flip(-1).reshape(*batch, m, n)
+
+
+def diagonals(x: Tensor) -> Tensor:
+    """The ``t`` that a Toeplitz matrix is made of, read from its first row and column.
+
+    Shape: ``(*, m, n)`` to ``(*, m + n - 1)``.
+
+    >>> diagonals(torch.tensor([[3.0, 2.0, 1.0], [4.0, 3.0, 2.0]]))
+    tensor([1., 2., 3., 4.])
+    """
+    row, column = x[..., :1, 1:].flatten(-2), x[..., :1].flatten(-2)
+    return torch.cat([row.flip(-1), column], -1)
 
 
 @precise
@@ -120,10 +132,17 @@ def diagonal_means(x: Tensor) -> Tensor:
     >>> diagonal_means(torch.tensor([[3.0, 2.0, 1.0], [4.0, 5.0, 2.0]]))
     tensor([1., 2., 4., 4.])
     """
+    longest = min(x.shape[-2:])
+    sums = _diagonal_sums(x / longest)  # divided before they are summed: sums may overflow where means do not
+    k = torch.arange(sums.shape[-1], device=x.device)
+    lengths = torch.minimum(k + 1, sums.shape[-1] - k).clamp_max(longest).to(x.dtype)
+    return sums * (longest / lengths)
+
+
+def _diagonal_sums(x: Tensor) -> Tensor:
+    """The sum over each diagonal, from the upper right to the lower left: ``(*, m, n)`` to ``(*, m + n - 1)``."""
     m, n = x.shape[-2:]
-    index = _toeplitz_index(m, n, x.device).flatten()
-    diagonals = m + n - 1 if m * n else 0
-    k = torch.arange(diagonals, device=x.device)
-    lengths = torch.minimum(k + 1, diagonals - k).clamp_max(min(m, n))
-    zeros = torch.zeros((*x.shape[:-2], diagonals), dtype=x.dtype, device=x.device)
-    return zeros.index_add(-1, index, x.flatten(-2) / lengths[index])
+    count = m + n - 1 if m and n else 0
+    # With m zeros behind each row, rows of one entry less begin one place further left each: a diagonal is a column.
+    sheared = F.pad(x.flip(-1), (0, m)).flatten(-2)[..., : m * count].reshape(*x.shape[:-2], m, count)
+    return sheared.sum(-2)

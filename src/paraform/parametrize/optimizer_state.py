@@ -101,10 +101,11 @@ def _listed(names: set[str]) -> str:
 
 def _check_fits(name: str, parameter: Tensor, state: dict[str, Any]) -> None:
     for key, value in state.items():
-        # Of other dimensions are counters; sums over a dimension (Adafactor's) have size 1 there.
-        if isinstance(value, Tensor) and value.ndim == parameter.ndim:
-            sizes = zip(value.shape, parameter.shape, strict=True)
-            if not all(size in (1, wanted) for size, wanted in sizes):
+        # Of fewer dimensions are counters; sums over a dimension (Adafactor's) have size 1 there. Of more dimensions
+        # are the moments of a matrix whose raw tensor is a vector.
+        if isinstance(value, Tensor) and value.ndim >= parameter.ndim:
+            shape = (1,) * (value.ndim - parameter.ndim) + parameter.shape
+            if not all(size in (1, wanted) for size, wanted in zip(value.shape, shape, strict=True)):
                 raise ValueError(
                     f"Expected '{key}' of '{name}' to fit shape {tuple(parameter.shape)}, got one of shape "
                     f"{tuple(value.shape)}. Was the optimizer saved for another model?"

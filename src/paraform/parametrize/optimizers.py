@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
-from torch.optim import SGD, Adagrad, Optimizer
+from torch.optim import Optimizer
 
 from .classes import chain_of
 from .errors import title
+from .moments import start
 from .owners import is_original_elsewhere, is_submodule
 
 
@@ -106,18 +106,7 @@ def _exchange(optimizer: Optimizer, before: dict[str, Parameter], after: dict[st
             if "param_names" in group:
                 group["param_names"][place] = prefix + now
     for parameter in anew:
-        _start(optimizer, home, parameter)
-
-
-def _start(optimizer: Optimizer, group: dict[str, Any], parameter: Parameter) -> None:
-    """Give ``parameter`` the state of the first step, where the optimizer does not do so in that step."""
-    if isinstance(optimizer, Adagrad):  # does it in the constructor
-        fresh = Adagrad([parameter], initial_accumulator_value=group["initial_accumulator_value"], fused=group["fused"])
-        optimizer.state[parameter] = fresh.state[parameter]
-    others = (optimizer.state.get(other, {}) for other in group["params"])
-    if isinstance(optimizer, SGD) and group["fused"] and any("momentum_buffer" in other for other in others):
-        # A fused step makes the buffers of all tensors in a group or of none.
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        start(optimizer, home, parameter)
 
 
 def _place_of(parameter: Parameter, optimizer: Optimizer) -> tuple[dict[str, Any], int]:

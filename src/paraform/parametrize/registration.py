@@ -47,9 +47,10 @@ def register_parametrization(
 
     From now on ``module.weight`` (for ``tensor_name="weight"``) is computed at each read: ``parametrization`` applied
     to the raw tensor, which is ``module.parametrizations.weight.original`` and is what trains. The raw tensor is the
-    same ``Parameter`` object as before, so an optimizer made earlier goes on. Where ``right_inverse`` returns several
-    tensors there are several new ones, ``original0``, ``original1``, ..., which an optimizer has to be told about, as
-    of whatever a parametrization trains of its own: hand it over as ``optimizer``.
+    same ``Parameter`` object as before, so an optimizer made earlier goes on, and starts anew if the shape is another.
+    Where ``right_inverse`` returns several tensors there are several new ones, ``original0``, ``original1``, ...,
+    which an optimizer has to be told about, as of whatever a parametrization trains of its own: hand it over as
+    ``optimizer``.
 
     A tensor that several modules share (a tie: the head of a language model and its embedding) is parametrized on all
     of them at once, with one chain, and all go on to have one value.
@@ -75,7 +76,7 @@ def register_parametrization(
         unsafe: allow the value to have another shape or dtype than the tensor has now.
         optimizer: one that trains the tensor. What is to be trained from now on takes the tensor's place, in its group
             and under the same options. All of it starts anew: moments of the value would mean nothing for the raw
-            tensor. Without this, the moments of a single original stay, as under torch.
+            tensor. Without this, the moments of a single original stay, as under torch, if they have its shape.
 
     Returns:
         ``module`` itself; its class is now ``Parametrized<Base>``, a subclass of the one before.

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Module, Parameter
 
+from .moments import forget
+
 HOLDERS = ("_parameters", "_buffers", "_modules")
 """Where a module holds what belongs to it."""
 
@@ -65,12 +67,18 @@ def numbers_of(tensor: Tensor) -> Tensor | None:
 
 
 def write(old: Tensor, new: Tensor) -> None:
-    """Write ``new`` into the tensor object ``old``, which keeps its identity, and its storage if the shape allows."""
+    """Write ``new`` into the tensor object ``old``, which keeps its identity, and its storage if the shape allows.
+
+    Where it gets another shape, optimizers start anew with it.
+    """
     if new.shape == old.shape and not _overlaps_itself(old):
         old.copy_(new)
     else:
+        reshaped = new.shape != old.shape
         old.grad = None
         old.set_(new.clone())  # type: ignore[call-overload]
+        if reshaped and isinstance(old, Parameter):
+            forget(old)
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:

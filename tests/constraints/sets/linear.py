@@ -67,7 +67,7 @@ FAMILY = Family(
         Case(Traceless, (2, 2), C),
         Case(Circulant, (2, 3, 3)),
         Case(Circulant, (3, 3), C),
-        Case(Toeplitz, (2, 3, 4), edges=((0, 0), (0, 3), (1, 1))),
+        Case(Toeplitz, (2, 3, 4), edges=((0, 0), (0, 3), (3, 0), (1, 1))),
         Case(Hamiltonian, (2, 4, 4), edges=((0, 0), (2, 2))),
         Case(Hamiltonian, (2, 2), C, edges=((0, 0),)),
         Case(halves, (2, 4, 2), edges=((0, 0), (2, 2))),
