@@ -221,6 +221,18 @@ def test_training_takes_a_weight_from_the_edge_of_the_slack(make: type, slack: f
     assert torch.dist(layer.weight, target) < 0.05 * start
 
 
+def test_a_step_past_the_edge_of_the_slack_is_no_dead_end() -> None:
+    layer = register_parametrization(nn.Linear(16, 16, bias=False), "weight", AlmostOrthogonal(0.2))
+    assert (torch.linalg.svdvals(layer.weight) < 0.8 + 1e-5).sum() > 8  # a layer's own start is below the set
+    target = 1.1 * maps.polar(layer.weight.detach())
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)  # its first steps are as long as any, and blind
+    for _ in range(300):
+        optimizer.zero_grad()
+        (layer.weight - target).square().sum().backward()
+        optimizer.step()
+    assert torch.dist(layer.weight, target) < 0.02
+
+
 def test_the_only_span_of_full_dimension_is_left_alone_by_training() -> None:
     layer = register_parametrization(nn.Linear(3, 3, bias=False), "weight", Grassmann())
     before = layer.weight.detach().clone()
