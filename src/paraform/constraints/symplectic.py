@@ -24,9 +24,9 @@ class Symplectic(Based):
 
     :meth:`project` gives a point near the value, not surely the nearest, for which no closed form is known: from the
     nearer one of the generalized polar factor and of the nearest matrix that is orthogonal (unitary) too, steps descend
-    to a local minimum of the distance (see :func:`paraform.maps.nearer_symplectic`). The set is closed and not bounded.
-    What rounding leaves of the equation grows with ``|M|^2``, and a raw tensor with a norm above 80 (float32; 700 in
-    float64) overflows.
+    to about a local minimum of the distance (see :func:`paraform.maps.nearer_symplectic`). The set is closed and not
+    bounded. What rounding leaves of the equation grows with ``|M|^2``, and a raw tensor with a norm above 80 (float32;
+    700 in float64) overflows.
 
     Args:
         strict: see :class:`Constraint`.

@@ -85,7 +85,7 @@ def symplectic_factor(X: Tensor) -> Tensor:
 @precise
 @where_finite
 def nearer_symplectic(X: Tensor) -> Tensor:
-    """A symplectic matrix from which no small step leads nearer to ``X``: shape ``(*, 2n, 2n)`` to the same.
+    """A symplectic matrix from which no step leads much nearer to ``X``: shape ``(*, 2n, 2n)`` to the same.
 
     From :func:`symplectic_factor`, Gauss-Newton steps: to ``M exp(t J S)`` with the Hermitian ``S`` for which ``M + M J
     S`` is nearest to ``X``, and the first ``t`` out of some fractions that brings it nearer, until a step gains less
