@@ -173,6 +173,27 @@ def test_the_exponential_of_a_hamiltonian_matrix_is_symplectic_and_near_matrices
     assert torch.dist(Symplectic().project(M + noise), M) < 1e-2 * torch.linalg.matrix_norm(M) ** 2
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=["real", "complex"])
+def test_a_nearly_symplectic_matrix_moves_by_no_more_than_it_was_off(size: float, dtype: torch.dtype) -> None:
+    M = Symplectic().sample((6, 6), dtype=dtype)
+    value = M + size * torch.randn(6, 6, dtype=dtype)
+    assert torch.dist(Symplectic().project(value), value) < 1.001 * torch.dist(M, value)
+
+
+def test_no_descent_from_the_projection_finds_a_symplectic_matrix_that_is_nearer() -> None:
+    for _ in range(4):
+        value = torch.randn(4, 4, dtype=torch.float64)
+        M, X = Symplectic().project(value).numpy(), value.numpy()
+
+        def distance(numbers: np.ndarray, M: np.ndarray = M, X: np.ndarray = X) -> float:
+            A = numbers.reshape(4, 4)
+            return float(np.linalg.norm(M @ scipy.linalg.expm(J.numpy() @ (A + A.T)) - X))
+
+        found = scipy.optimize.minimize(distance, np.zeros(16)).fun
+        assert found > (1 - 1e-3) * distance(np.zeros(16))  # over 150 seeds at least 0.9995
+
+
 def test_two_by_two_symplectic_matrices_are_those_of_determinant_one() -> None:
     M = trained(Plain(torch.randn(2, 2, dtype=torch.float64), Symplectic()), torch.randn(2, 2, dtype=torch.float64), 50)
     torch.testing.assert_close(torch.linalg.det(M), torch.ones((), dtype=torch.float64))
@@ -219,6 +240,18 @@ def test_training_takes_a_weight_from_the_edge_of_the_slack(make: type, slack: f
         (layer.weight - target).square().sum().backward()
         optimizer.step()
     assert torch.dist(layer.weight, target) < 0.05 * start
+
+
+def test_a_step_past_the_edge_of_the_slack_is_no_dead_end() -> None:
+    layer = register_parametrization(nn.Linear(16, 16, bias=False), "weight", AlmostOrthogonal(0.2))
+    assert (torch.linalg.svdvals(layer.weight) < 0.8 + 1e-5).sum() > 8  # a layer's own start is below the set
+    target = 1.1 * maps.polar(layer.weight.detach())
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)  # its first steps are as long as any, and blind
+    for _ in range(300):
+        optimizer.zero_grad()
+        (layer.weight - target).square().sum().backward()
+        optimizer.step()
+    assert torch.dist(layer.weight, target) < 0.02
 
 
 def test_the_only_span_of_full_dimension_is_left_alone_by_training() -> None:

@@ -69,7 +69,7 @@ def test_almost_orthogonal_at_turns_by_the_skew_part_and_stretches_by_the_hermit
     A, identity = A - A.conj().T, np.eye(shape[0])
     Q = scipy.linalg.solve(identity - A / 2, identity + A / 2) @ base.numpy()
     s, V = np.linalg.eigh(maps.hermitian_part(base.mH @ raw).numpy())
-    expected = Q @ (V * (1 + 0.3 * np.sin(2 * np.arctan(s / 0.6)))) @ V.conj().T
+    expected = Q @ (V * (1 + 0.3 * np.sin(4 * np.arctan(s / 1.2)))) @ V.conj().T
     np.testing.assert_allclose(maps.almost_orthogonal_at(base, raw, 0.3), expected, atol=1e-12)
 
 

@@ -17,13 +17,14 @@ class AlmostOrthogonal(Based):
     Shape: ``(n, k)``, ``(k, n)`` or a batch of one of them, to the same. Freedom: all entries.
     Raw tensor: all of it is read. The part that is tangent to the orthogonal matrices at the :attr:`base` turns that by
     a Cayley transform to ``Q``, and the symmetric (Hermitian) part along the base, ``S``, stretches it; the value is
-    :math:`Q (I + S (I + (S / 2 s)^2)^{-1})`. Weight decay draws it to the base, which is orthogonal.
+    :math:`Q (I + s \sin(4 \arctan(S / 4 s)))`. Weight decay draws it to the base, which is orthogonal.
     Samples: ``U D V^T`` with uniform (Haar) orthogonal factors, and singular values uniform on the interval.
 
-    The nearest point brings the singular values into the interval. The set is closed: an eigenvalue ``2 s`` or ``-2 s``
-    of ``S`` is at the edge, and beyond it comes back. An assigned singular value at the edge moves inside by ``32 eps
-    s`` (4e-6 ``s`` in float32). The derivative there is in proportion to the root of the distance from the edge, 1.4e-3
-    of that in the middle, and grows by a constant factor a step: training leaves the edge.
+    The nearest point brings the singular values into the interval. The set is closed: an eigenvalue of ``S`` of 1.66
+    ``s`` or -1.66 ``s`` is at the edge, and beyond it comes back, as far as the other edge. An assigned singular value
+    at the edge moves inside by ``32 eps s`` (4e-6 ``s`` in float32). The derivative there is in proportion to the root
+    of the distance from the edge, 2.4e-3 of that in the middle, and grows by a constant factor a step: training leaves
+    the edge, whichever way it steps.
 
     Args:
         slack: how far from 1 a singular value may be, above 0 and below 1.

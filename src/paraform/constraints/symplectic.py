@@ -22,10 +22,11 @@ class Symplectic(Based):
     Samples: the value at the base ``I`` of a raw tensor of standard normal entries. (The group is not compact: there is
     no uniform law.)
 
-    :meth:`project` gives a point near the value, not the nearest, for which no closed form is known: the nearer one of
-    the generalized polar factor and of the nearest matrix that is orthogonal (unitary) too (see
-    :func:`paraform.maps.symplectic_factor`). The set is closed and not bounded. What rounding leaves of the equation
-    grows with ``|M|^2``, and a raw tensor with a norm above 80 (float32; 700 in float64) overflows.
+    :meth:`project` gives a point near the value, not surely the nearest, for which no closed form is known: from the
+    nearer one of the generalized polar factor and of the nearest matrix that is orthogonal (unitary) too, steps descend
+    to about a local minimum of the distance (see :func:`paraform.maps.nearer_symplectic`). The set is closed and not
+    bounded. What rounding leaves of the equation grows with ``|M|^2``, and a raw tensor with a norm above 80 (float32;
+    700 in float64) overflows.
 
     Args:
         strict: see :class:`Constraint`.
@@ -54,7 +55,7 @@ class Symplectic(Based):
     def project(self, value: Tensor) -> Tensor:
         """A symplectic matrix near ``value``; see the class."""
         self._check(value.shape, value.dtype)
-        return maps.symplectic_factor(value)
+        return maps.nearer_symplectic(value)
 
     def residual(self, value: Tensor) -> Tensor:
         """``|M^H J M - J| / |M|`` in Frobenius norm, without the division below 1."""

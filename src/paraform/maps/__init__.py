@@ -86,7 +86,7 @@ from .stiefel import (
     polar_at,
     special_unitary_at,
 )
-from .symplectic import symplectic_at, symplectic_error, symplectic_factor
+from .symplectic import nearer_symplectic, symplectic_at, symplectic_error, symplectic_factor
 from .triangles import diagonal_mask, hermitian_part, skew, skew_from_lower, skew_part, symmetric, symmetric_from_lower
 from .unit_rows import nearest_unit_rows, unit_rows, unit_rows_raw
 
@@ -159,6 +159,7 @@ __all__ = [
     "measured",
     "near_hurwitz",
     "near_schur",
+    "nearer_symplectic",
     "nearest_correlation",
     "nearest_of_rank",
     "nearest_semidefinite",

@@ -175,21 +175,24 @@ def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
 
 @precise
 def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
-    """``Q (I + T)`` with ``T = S (I + (S / 2 slack)^2)^-1`` for the Hermitian part ``S`` of ``base^H raw``.
+    """``Q (I + slack sin(4 arctan(S / 4 slack)))`` with the Hermitian part ``S`` of ``base^H raw``.
 
     Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``. ``Q`` is :func:`cayley_at` of the rest, written for tall
-    matrices, square ones too. An eigenvalue ``s`` of ``S`` becomes ``slack sin(2 arctan(s / 2 slack))``: the end of the
-    slack is at ``s = 2 slack``, where it turns back.
+    matrices, square ones too. The sine is a rational function, of slope 1 at 0. It turns at an end of the slack, where
+    an eigenvalue of ``S`` is 1.66 slack, and from there runs to the other end: a step past an end is no dead end, as it
+    would be for ``sin(2 arctan)``, which comes back to 0 only.
 
-    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.tensor([0.0, 0.2])), 0.1)
+    >>> end = 0.4 * torch.tan(torch.tensor(torch.pi / 8))
+    >>> almost_orthogonal_at(torch.eye(2), torch.diag(torch.stack([0 * end, end])), 0.1)
     tensor([[1.0000, 0.0000],
             [0.0000, 1.1000]])
     """
     W, P, G = _tangent(base, raw)
     Q = _turned(base, 2 * base + P, W / 2 - G / 4)
-    S = hermitian_part(base.mH @ raw)
-    half = S / (2 * slack)
-    value: Tensor = Q + Q @ (S @ torch.linalg.inv(identity_of(S) + half @ half))
+    t = hermitian_part(base.mH @ raw) / (4 * slack)
+    h = torch.linalg.inv(identity_of(t) + t @ t)
+    half_sine, cosine = t @ h, 2 * h - identity_of(t)  # of 2 arctan(t)
+    value: Tensor = Q + 4 * slack * (Q @ (half_sine @ cosine))
     return value
 
 

@@ -3,14 +3,20 @@
 import torch
 from torch import Tensor
 
+from .finite import where_finite
 from .groups import group_at
 from .norms import frobenius, largest
 from .patterns import hamiltonian, times_J
 from .polar import polar
 from .precision import measured, precise
+from .triangles import hermitian_part
 
 # Newton's iteration halves what is too large and then squares the error; this is enough for a condition number of 1e15.
 _STEPS = 60
+# The descent to a nearer point: steps at most, the fractions of a step that are tried, the relative gain it must have.
+_DESCENT = 50
+_FRACTIONS = (1.0, 0.5, 0.2, 0.05)
+_GAIN = 1e-5
 
 
 @precise
@@ -76,10 +82,59 @@ def symplectic_factor(X: Tensor) -> Tensor:
     return torch.where(nearer[..., None, None], newton, unitary)
 
 
+@precise
+@where_finite
+def nearer_symplectic(X: Tensor) -> Tensor:
+    """A symplectic matrix from which no step leads much nearer to ``X``: shape ``(*, 2n, 2n)`` to the same.
+
+    From :func:`symplectic_factor`, Gauss-Newton steps: to ``M exp(t J S)`` with the Hermitian ``S`` for which ``M + M J
+    S`` is nearest to ``X``, and the first ``t`` out of some fractions that brings it nearer, until a step gains less
+    than 1e-5 of the distance. Steps that lose the digits of the equation are not taken.
+
+    >>> nearer_symplectic(torch.diag(torch.tensor([2.0, 0.0]))).round(decimals=2)
+    tensor([[2.1100, 0.0000],
+            [0.0000, 0.4700]])
+    """
+    # In double precision: the errors of the steps add up, and in the equation they count by the norm of the matrix.
+    wide = X.to(torch.promote_types(X.dtype, torch.float64))
+    M = symplectic_factor(wide)
+    for _ in range(_DESCENT if X.numel() else 0):
+        before, step = M, times_J(_least_squares(wide - M, _times_J_right(M)))
+        moved = torch.zeros_like(frobenius(M), dtype=torch.bool)
+        for fraction in _FRACTIONS:
+            other = before @ torch.matrix_exp(fraction * step)
+            nearer = frobenius(wide - other) < (1 - _GAIN) * frobenius(wide - before)
+            sound = symplectic_error(other) <= torch.finfo(wide.dtype).eps ** 0.75 * frobenius(other)
+            gains = nearer & sound & ~moved
+            M, moved = torch.where(gains[..., None, None], other, M), moved | gains
+            if bool(moved.all()):
+                break
+        if not bool(moved.any()):
+            break
+    return _polished(M).to(X.dtype)
+
+
+def _times_J_right(M: Tensor) -> Tensor:
+    return -times_J(M.mT).mT
+
+
+def _least_squares(D: Tensor, B: Tensor) -> Tensor:
+    """The Hermitian ``S`` with the least ``|D - B S|``: ``B^H B S + S B^H B = B^H D + D^H B``."""
+    a, V = torch.linalg.eigh(hermitian_part(B.mH @ B))
+    C = V.mH @ hermitian_part(B.mH @ D) @ V
+    S: Tensor = V @ (2 * C / (a.unsqueeze(-1) + a.unsqueeze(-2))) @ V.mH
+    return S
+
+
 def _newton(X: Tensor) -> Tensor:
     for _ in range(_STEPS):
         inverse = torch.linalg.inv_ex(X).inverse
         X = X / 2 + _adjoint(inverse) / 2
     X = torch.where(torch.isfinite(X).flatten(-2).all(-1)[..., None, None], X, 0)
     # The inverse of an ill-conditioned matrix has fewer digits than a product: the last step has none.
-    return X @ (1.5 * torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) - _adjoint(X) @ X / 2)
+    return _polished(X)
+
+
+def _polished(M: Tensor) -> Tensor:
+    """``M``, near to symplectic, after one step of the iteration without inverses, which squares the error."""
+    return M @ (1.5 * torch.eye(M.shape[-1], dtype=M.dtype, device=M.device) - _adjoint(M) @ M / 2)
