@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.profiler import profile
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells on stderr when it starts and stops
 
 
 def saved_bytes(forward: Callable[[], Tensor], outside: Sequence[Tensor] = ()) -> int:

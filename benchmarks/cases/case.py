@@ -12,6 +12,9 @@ from paraform import Constraint
 
 Shape = tuple[int, ...]
 
+NOT_SLOWER = 1 / 1.1
+"""The bar of "not slower": the ratio of two that are equal is seen between 1 / 1.1 and 1.1 on a shared machine."""
+
 
 @dataclass(frozen=True)
 class Subject:

@@ -27,7 +27,7 @@ LINEAR = 1.1
 def tangent(shape: Shape, norm: float) -> Tensor:
     """A random raw tensor, strictly lower triangular, whose skew matrix has the given spectral norm."""
     raw = torch.randn(shape).tril(-1)
-    n, k = shape[-2:]
+    k = shape[-1]
     # The skew matrix [[S, -P^T], [P, 0]] has the singular values of the smaller one with R in place of P = QR.
     R = torch.linalg.qr(raw[..., k:, :], mode="r").R
     small = torch.cat([raw[..., :k, :], R], dim=-2)
