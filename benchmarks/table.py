@@ -17,7 +17,18 @@ from typing import TypeVar
 import torch
 
 from .cases import CASES, LIMITS, Case, Limit
-from .timing import QUICK_ROUNDS, ROUNDS, best_device, machine, matmul, median_ratio, quartiles, ratios, time_together
+from .timing import (
+    QUICK_ROUNDS,
+    ROUNDS,
+    best_device,
+    calmer_half,
+    machine,
+    matmul,
+    median_ratio,
+    quartiles,
+    ratios,
+    time_together,
+)
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS = 3.0  # about what a row takes
@@ -32,7 +43,8 @@ def measure_case(case: Case, seconds: float, rounds: tuple[int, int] = ROUNDS) -
     theirs = case.theirs(case.shape)
     torch.manual_seed(0)
     ours = case.ours(case.shape)
-    times = time_together({"theirs": theirs.run, "ours": ours.run, "matmul": matmul(case.shape)}, seconds, rounds)
+    calls = {"theirs": theirs.run, "ours": ours.run, "matmul": matmul(case.shape)}
+    times = calmer_half(time_together(calls, seconds, rounds))
     ratio = median_ratio(times["theirs"], times["ours"])
     return {
         "title": case.title,

@@ -2,14 +2,16 @@
 
 Each run is a block of calls under ``torch.utils.benchmark.Timer``, which warms up first, and on CUDA waits for the
 device before it looks at the clock. What shares a machine with others is slow at times; the runs of one round are
-slow together, and their ratio stays.
+slow together, and their ratio stays. Where they are not, the calmer half of the rounds tells.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-THREADS = 2
-BLOCK = 0.02  # seconds of one run at least, long against the clock and short against an interruption
-ROUNDS = (5, 41)  # at least, at most
-QUICK_ROUNDS = (3, 5)
+THREADS = int(os.environ.get("THREADS", "2"))  # one is calmer on a machine that others use: no thread waits for another
+BLOCK = 0.005  # seconds of one run at least, long against the clock and short against an interruption
+ROUNDS = (6, 200)  # at least, at most
+QUICK_ROUNDS = (3, 30)
 
 Call = Callable[[], object]
 Times = dict[str, list[float]]
@@ -36,10 +38,12 @@ class Machine:
     processor: str
     threads: int
     device: str
+    load: float
+    """How many programs wanted to run in the last minute."""
 
     def __str__(self) -> str:
         threads = "" if self.device == "cuda" else f", {self.threads} threads"
-        return f"torch {self.torch}, {self.device}: {self.processor}{threads}"
+        return f"torch {self.torch}, {self.device}: {self.processor}{threads}; load {self.load:.1f}"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -48,7 +52,7 @@ class Machine:
 def machine(device: str) -> Machine:
     """This machine, with the device that is timed."""
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return Machine(torch.__version__, name, THREADS, device)
+    return Machine(torch.__version__, name, THREADS, device, os.getloadavg()[0])
 
 
 def _processor() -> str:
@@ -68,17 +72,30 @@ def time_together(calls: Mapping[str, Call], seconds: float, rounds: tuple[int, 
 
     Every second round runs backwards, so that a drift of the machine favours none.
     """
+    end = time.perf_counter() + seconds
     timers = {name: Timer("call()", globals={"call": call}, num_threads=THREADS) for name, call in calls.items()}
-    estimates = {name: timer.timeit(1).mean for name, timer in timers.items()}
-    numbers = {name: max(1, round(BLOCK / estimate)) for name, estimate in estimates.items()}
-    # A Timer makes two calls before it looks at the clock, or a hundredth of those that it times.
-    round_takes = sum((numbers[name] + max(2, numbers[name] // 100)) * estimates[name] for name in calls)
-    count = min(max(round(seconds / round_takes), rounds[0]), rounds[1])
+    numbers = {name: max(1, round(BLOCK / timer.timeit(1).mean)) for name, timer in timers.items()}
     times: Times = {name: [] for name in calls}
-    for i in range(count):
-        for name in sorted(calls, key=list(calls).index, reverse=i % 2 == 1):
+    least, most = rounds
+    for i in range(most):
+        if i >= least and time.perf_counter() > end:
+            break
+        for name in list(calls)[:: -1 if i % 2 else 1]:
             times[name].append(timers[name].timeit(numbers[name]).mean)
     return times
+
+
+def calmer_half(times: Times) -> Times:
+    """The half of the rounds in which everything took least more than it does at best: the others shared the machine.
+
+    >>> calmer_half({"ours": [5.0, 6.0, 5.1, 9.0], "theirs": [1.0, 1.1, 9.0, 8.0]})
+    {'ours': [5.0, 6.0], 'theirs': [1.0, 1.1]}
+    """
+    least = {name: min(column) for name, column in times.items()}
+    count = len(next(iter(times.values())))
+    calm = sorted(range(count), key=lambda i: max(times[name][i] / least[name] for name in times))
+    kept = sorted(calm[: (count + 1) // 2])
+    return {name: [column[i] for i in kept] for name, column in times.items()}
 
 
 def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:

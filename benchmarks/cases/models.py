@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import cached as torchs_cached
 
 import paraform as pf
 
-from ..timing import matmul, median_ratio, time_together
+from ..timing import calmer_half, matmul, median_ratio, time_together
 from .case import NOT_SLOWER, Case, Limit, Make, Shape, Subject
 from .orthogonal import TYPICAL, moved
 
@@ -70,7 +70,7 @@ def training(train: Train) -> Make:
 def beyond_free_step(shape: Shape, seconds: float) -> float:
     """By how many matmuls of its own size an orthogonal layer's step is dearer than a free one's."""
     calls = {"ours": training(with_moving_base)(shape).run, "free": training(free)(shape).run, "matmul": matmul(shape)}
-    times = time_together(calls, seconds)
+    times = calmer_half(time_together(calls, seconds))
     beyond = [ours - free for ours, free in zip(times["ours"], times["free"], strict=True)]
     return median_ratio(beyond, times["matmul"])
 

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import orthogonal
 import paraform as pf
 
 from ..memory import peak_bytes, saved_bytes
-from ..timing import fitted_slope, matmul, median_ratio, time_together
+from ..timing import calmer_half, fitted_slope, matmul, median_ratio, time_together
 from .case import Case, Limit, Make, Shape, Subject, Weight, originals, value, value_and_gradient
 
 TYPICAL = 1.0
@@ -119,7 +119,7 @@ def backward_beyond_forward(map: str) -> Callable[[Shape, float], float]:
     def measure(shape: Shape, seconds: float) -> float:
         layer = moved(pf.register_parametrization(Weight(shape), "weight", pf.Orthogonal(map)), TYPICAL)
         calls = {"forward": value(layer).run, "both": value_and_gradient(layer).run, "matmul": matmul(shape)}
-        times = time_together(calls, seconds)
+        times = calmer_half(time_together(calls, seconds))
         beyond = [both - 2 * forward for both, forward in zip(times["both"], times["forward"], strict=True)]
         return median_ratio(beyond, times["matmul"])
 

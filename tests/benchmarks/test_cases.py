@@ -1,6 +1,5 @@
 """Every case of the benchmarks compares the same thing; nothing here looks at the clock."""
 
-import dataclasses
 import math
 
 import pytest
