@@ -23,6 +23,8 @@ STEPS = 20
 """How many are taken before any is timed."""
 RATE = 1.0
 
+Register = Callable[[nn.Module], nn.Module]
+Cached = Callable[[nn.Module], AbstractContextManager[None]]
 Train = Callable[[nn.Linear], torch.optim.Optimizer]
 
 
@@ -75,13 +77,11 @@ def beyond_free_step(shape: Shape, seconds: float) -> float:
     return median_ratio(beyond, times["matmul"])
 
 
-def stacked(
-    register: Callable[[nn.Module], nn.Module], cached: Callable[[nn.Module], AbstractContextManager[None]]
-) -> Make:
+def stacked(register: Register, cached: Cached, count: int = LAYERS) -> Make:
     """Forward and backward pass of many equal layers, one after another."""
 
     def make(shape: Shape) -> Subject:
-        layers = nn.Sequential(*(moved(register(nn.Linear(*shape, bias=False)), TYPICAL) for _ in range(LAYERS)))
+        layers = nn.Sequential(*(moved(register(nn.Linear(*shape, bias=False)), TYPICAL) for _ in range(count)))
         x, slope, raw = torch.randn(BATCH, shape[0]), torch.randn(BATCH, shape[0]), list(layers.parameters())
 
         def run() -> object:
