@@ -82,8 +82,13 @@ def value(layer: nn.Module) -> Subject:
 
 
 def value_and_gradient(layer: nn.Module) -> Subject:
-    """The value, and the gradient of a linear function of it in every raw tensor."""
+    """The value, and the gradient of a linear function of it in every raw tensor.
+
+    Its slope has spectral norm 1, as the gradient of a loss has at most: ``torch.matrix_exp`` takes more squarings in
+    its backward pass for a larger one.
+    """
     raw, slope = list(layer.parameters()), torch.randn_like(layer())
+    slope /= spectral_norm(slope)
 
     def run() -> object:
         return torch.autograd.grad(layer(), raw, slope)
