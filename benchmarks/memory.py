@@ -17,7 +17,7 @@ def saved_bytes(forward: Callable[[], Tensor], outside: Sequence[Tensor] = ()) -
     """Bytes that the graph of ``forward()`` keeps alive, each memory counted once, those of ``outside`` not at all.
 
     >>> x = torch.ones(1000, requires_grad=True)
-    >>> saved_bytes(lambda: x.exp() * x.T, outside=[x])  # the exponential, which both operations keep
+    >>> saved_bytes(lambda: x.exp() * x, outside=[x])  # the exponential, kept twice
     4000
     """
     known = {x.untyped_storage().data_ptr() for x in outside}
