@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import maps
 from .base import Constraint
-from .buffers import Checked, is_of_a_transform
+from .buffers import Checked
 from .rounding import tolerance
 
 
@@ -50,7 +51,7 @@ class Based(Constraint):
         if bool(self._strays(base).any()):
             with torch.inference_mode(False), torch.no_grad():
                 base = self._nearest_base(base)
-            if is_of_a_transform(base):  # what a transform made ends with it
+            if maps.is_of_a_transform(base):  # what a transform made ends with it
                 return base
             self.base = base
         self._checked.note(base)
