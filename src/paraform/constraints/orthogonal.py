@@ -119,6 +119,9 @@ class Orthogonal(Based):
         error = maps.orthogonality_error(value)
         return torch.hypot(error, maps.distance_of_det(value, 1.0)) if self.special else error
 
+    def _refined(self, value: Tensor) -> Tensor:
+        return maps.nearer_orthonormal(value)
+
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """None; torch's state does not say which of its maps it belongs to.
 

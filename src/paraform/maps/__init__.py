@@ -40,7 +40,15 @@ from .patterns import (
     toeplitz,
     traceless,
 )
-from .polar import distance_of_det, newton_schulz_factor, orthogonality_error, polar, special_polar, without_phase
+from .polar import (
+    distance_of_det,
+    nearer_orthonormal,
+    newton_schulz_factor,
+    orthogonality_error,
+    polar,
+    special_polar,
+    without_phase,
+)
 from .positive import (
     cholesky_raw,
     clamp_spectrum,
@@ -164,6 +172,7 @@ __all__ = [
     "measured",
     "near_hurwitz",
     "near_schur",
+    "nearer_orthonormal",
     "nearer_symplectic",
     "nearest_correlation",
     "nearest_of_rank",
