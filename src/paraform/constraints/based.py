@@ -98,7 +98,7 @@ class Based(Constraint):
         """
         with torch.inference_mode(False), torch.no_grad():
             value = self(*raws)
-            if maps.has_entries(value) and not bool(torch.isfinite(value).all()):
+            if maps.has_entries(value) and not maps.is_finite(value):
                 raise ValueError(
                     f"{self} expects a finite value to move its base to, got entries that are nan or inf: training has "
                     f"diverged. Nothing was changed; go back to a checkpoint, and make smaller steps."

@@ -15,7 +15,7 @@ from .bounds import (
 from .correlation import correlation_error, correlation_factor, correlations, nearest_correlation, unit_diagonal
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
-from .eager import is_batched, is_of_a_transform, is_readable
+from .eager import is_batched, is_finite, is_of_a_transform, is_readable
 from .exponential import exp_minus_identity, matrix_exp, skew_exp_minus_identity
 from .groups import (
     distance_to_det_one,
@@ -158,6 +158,7 @@ __all__ = [
     "into_ball_raw",
     "inverse_softplus",
     "is_batched",
+    "is_finite",
     "is_of_a_transform",
     "is_readable",
     "is_within",

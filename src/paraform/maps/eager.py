@@ -24,6 +24,16 @@ def is_readable(x: Tensor) -> bool:
     return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
+def is_finite(x: Tensor) -> bool:
+    """Whether ``x`` has numbers, and neither nan nor inf among them.
+
+    >>> is_finite(torch.ones(2)), is_finite(torch.tensor([torch.nan, 1.0]))
+    (True, False)
+    """
+    numbers = torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
+    return not numbers.numel() or bool(torch.stack(numbers.aminmax()).isfinite().all())
+
+
 def is_of_a_transform(x: Tensor) -> bool:
     """Whether ``x`` means something only inside of the ``torch.func`` transform that made it.
 

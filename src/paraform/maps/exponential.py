@@ -71,14 +71,19 @@ def skew_exp_minus_identity(A: Tensor) -> Tensor:
     return skew_expansion(A).value if is_readable(A) else matrix_exp(A) - identity_of(A)
 
 
-def skew_expansion(A: Tensor) -> Expansion:
-    """:func:`skew_exp_minus_identity`, where numbers can be read, with what its gradient is made of."""
+def skew_expansion(A: Tensor, differentiable: bool = True) -> Expansion:
+    """:func:`skew_exp_minus_identity`, where numbers can be read, with what its gradient is made of.
+
+    If it is not differentiable, it is exact to the rounding of ``I``, and has no gradient.
+    """
     A2 = A @ A
     square = A2.detach()
-    bound = torch.fmin(torch.linalg.matrix_norm(square, keepdim=True), _one_norm(square)).sqrt()
-    if _most(bound) > _limit(15, A.dtype):
+    bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt()
+    if _most(bound) > _limit(4, A.dtype, differentiable):
+        bound = torch.fmin(bound, _one_norm(square).sqrt())
+    if _most(bound) > _limit(15, A.dtype, differentiable):
         bound = torch.fmin(bound, torch.linalg.matrix_norm(square @ square, keepdim=True).sqrt().sqrt())
-    return _expand(A, A2, bound)
+    return _expand(A, A2, bound, differentiable)
 
 
 class Expansion(NamedTuple):
@@ -106,21 +111,24 @@ def _skew_gradient(number: int, doublings: int, gradient: Tensor, *kept: Tensor)
 
 
 _POLYNOMIALS: tuple[tuple[int, Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, Tensor]]], ...] = (
+    (2, taylor.degree_2, taylor.degree_2_gradient),
     (4, taylor.degree_4, taylor.degree_4_gradient),
     (8, taylor.degree_8, taylor.degree_8_gradient),
     (15, taylor.degree_16, taylor.degree_16_gradient),
 )
 
 
-def _expand(X: Tensor, X2: Tensor, bound: Tensor) -> Expansion:
+def _expand(X: Tensor, X2: Tensor, bound: Tensor, differentiable: bool = True) -> Expansion:
     """``exp(X) - I`` by as many products as ``bound``, of the norms of the powers of ``X``, asks for."""
     most = _most(bound)
-    number = sum(most > _limit(degree, X.dtype) for degree, _, _ in _POLYNOMIALS)
+    number = sum(most > _limit(degree, X.dtype, differentiable) for degree, _, _ in _POLYNOMIALS)
     times = torch.zeros_like(bound)
     if number == len(_POLYNOMIALS):
         number -= 1
         # What is not finite is not halved, and gives nan.
-        times = torch.nan_to_num((bound / _limit(15, X.dtype)).log2().ceil().clamp_min(0), 0.0, 0.0, 0.0)
+        times = torch.nan_to_num(
+            (bound / _limit(15, X.dtype, differentiable)).log2().ceil().clamp_min(0), 0.0, 0.0, 0.0
+        )
         X, X2 = X * torch.exp2(-times), X2 * torch.exp2(-2 * times)
     E, *factors = _POLYNOMIALS[number][1](X, X2)
     doubled = []
@@ -140,6 +148,10 @@ def _most(bound: Tensor) -> float:
     return float(bound.amax()) if bound.numel() else 0.0
 
 
-def _limit(degree: int, dtype: torch.dtype) -> float:
-    """Up to which norm the Taylor polynomial of this degree has a derivative that is exact to rounding."""
-    return float((torch.finfo(dtype).eps / 2 * math.factorial(degree)) ** (1 / degree))
+def _limit(degree: int, dtype: torch.dtype, differentiable: bool) -> float:
+    """Up to which norm of ``X`` the Taylor polynomial of this degree is exact to the rounding of ``I``, or its first
+    derivative to its own. (At zero the second derivative of degree 2 would be the last one.)"""
+    rounding = torch.finfo(dtype).eps / 2
+    if differentiable:
+        return 0.0 if degree == 2 else float((rounding * math.factorial(degree)) ** (1 / degree))
+    return float((rounding / 2 * math.factorial(degree + 1)) ** (1 / (degree + 1)))

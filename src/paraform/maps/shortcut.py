@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .eager import is_of_a_transform, is_readable
+from .products import plus_product
+from .triangles import minus_adjoint
 
 Move = Callable[[Tensor, Tensor], Tensor]
 """A map of a base and a raw tensor of the same shape."""
@@ -24,14 +26,14 @@ Move = Callable[[Tensor, Tensor], Tensor]
 Gone = tuple[Tensor, Callable[..., Tensor], tuple[Tensor, ...]]
 """The value, a function that gives the gradient by the raw tensor, and tensors that it needs (it holds none itself). It
 takes the gradient by the value, the base, the value, and those tensors."""
-Way = Callable[[Tensor, Tensor], Gone | None]
-"""A way around a map, from a base and a raw tensor; None where it cannot be gone."""
+Way = Callable[[Tensor, Tensor, bool], Gone | None]
+"""A way around a map, from a base, a raw tensor, and whether a gradient may be asked for; None if it cannot be gone."""
 
 
 def shortcuts(*ways: Way) -> Callable[[Move], Move]:
     """Go the first of these ways that can be gone; otherwise, and for further derivatives, the decorated map itself.
 
-    >>> def doubled(base, raw):
+    >>> def doubled(base, raw, differentiable):
     ...     return 2 * raw, lambda gradient, base, value: 2 * gradient, ()
     >>> @shortcuts(doubled)
     ... def twice(base, raw):
@@ -45,9 +47,10 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
         @functools.wraps(move)
         def run(base: Tensor, raw: Tensor) -> Tensor:
             if _is_plain(base) and _is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
+                differentiable = torch.is_grad_enabled() and raw.requires_grad
                 for way in ways:
-                    value: Tensor | None = _Shortcut.apply(raw, base, move, way)  # type: ignore[no-untyped-call]
-                    if value is not None:
+                    value: object = _Shortcut.apply(raw, base, move, way, differentiable)  # type: ignore[no-untyped-call]
+                    if isinstance(value, Tensor):
                         return value
             return move(base, raw)
 
@@ -62,8 +65,9 @@ def _is_plain(x: Tensor) -> bool:
 
 class _Shortcut(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, base: Tensor, move: Move, way: Way) -> Tensor | None:
-        gone = way(base, raw)
+    def forward(ctx: Any, raw: Tensor, base: Tensor, *how: Any) -> Tensor | None:
+        move, way, differentiable = how
+        gone: Gone | None = way(base, raw, differentiable)
         if gone is None:
             return None
         value, gradient, kept = gone
@@ -72,12 +76,12 @@ class _Shortcut(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         raw, base, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return ctx.gradient(gradient, base, *kept), None, None, None
+            return ctx.gradient(gradient, base, *kept), None, None, None, None
         # Somebody differentiates the derivative.
-        return torch.autograd.grad(ctx.move(base, raw), raw, gradient, create_graph=True)[0], None, None, None
+        return torch.autograd.grad(ctx.move(base, raw), raw, gradient, create_graph=True)[0], None, None, None, None
 
 
 def is_square(x: Tensor) -> bool:
@@ -89,7 +93,7 @@ def is_square(x: Tensor) -> bool:
     return x.shape[-2] == x.shape[-1]
 
 
-def at_rest(base: Tensor, raw: Tensor) -> Gone | None:
+def at_rest(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
     """For maps whose value at zero is the base, and whose derivative there is the tangent ``base A``, with ``A = T -
     T^H`` of the lower triangle ``T`` of ``raw``, for square matrices, and ``raw - base raw^H base`` for others: nothing
     is computed, and one product for the gradient."""
@@ -98,4 +102,4 @@ def at_rest(base: Tensor, raw: Tensor) -> Gone | None:
 
 def _tangent_gradient(gradient: Tensor, base: Tensor, _: Tensor) -> Tensor:
     inner = base.mH @ gradient
-    return torch.tril(inner - inner.mH) if is_square(base) else gradient - base @ inner.mH
+    return minus_adjoint(inner).tril_() if is_square(base) else plus_product(gradient, base, inner.mH, alpha=-1)

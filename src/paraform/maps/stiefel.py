@@ -38,7 +38,7 @@ from .patterns import traceless
 from .precision import precise
 from .products import plus_product
 from .shortcut import Gone, at_rest, is_square, shortcuts
-from .triangles import half_upper, hermitian_part, identity_of, skew_from_lower
+from .triangles import half_upper, hermitian_part, identity_of, minus_adjoint, skew_from_lower
 
 
 def _tangent(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,10 +100,10 @@ def _square_cayley(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
 def _square_cayley_gradient(gradient: Tensor, base: Tensor, Q: Tensor, E: Tensor) -> Tensor:
     """Two products: ``dQ = X dA J`` with ``J = (I - A/2)^-1 = I + E/2`` and ``X = base J = (base + Q) / 2``."""
     inner = (base + Q).mH @ plus_product(gradient, gradient, E.mH, beta=1 / 2, alpha=1 / 4)
-    return torch.tril(inner - inner.mH)
+    return minus_adjoint(inner).tril_()
 
 
-def _short_square_cayley(base: Tensor, raw: Tensor) -> Gone | None:
+def _short_square_cayley(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
     if not is_square(raw):
         return None
     Q, E = _square_cayley(base, raw)
@@ -137,11 +137,11 @@ def _tall_cayley(base: Tensor, shifted: Tensor, K: Tensor) -> Tensor:
     return _restored(shifted @ torch.linalg.inv(identity_of(K) - K) - base, base)
 
 
-def _short_square_exp(base: Tensor, raw: Tensor) -> Gone | None:
+def _short_square_exp(base: Tensor, raw: Tensor, differentiable: bool) -> Gone | None:
     if not is_square(raw):
         return None
     A = skew_from_lower(raw)
-    expansion = skew_expansion(A)
+    expansion = skew_expansion(A, differentiable)
     gradient = partial(_square_exp_gradient, expansion.skew_gradient)
     return _turned(base, A, expansion.value), gradient, expansion.kept
 
@@ -149,8 +149,7 @@ def _short_square_exp(base: Tensor, raw: Tensor) -> Gone | None:
 def _square_exp_gradient(
     skew_gradient: Callable[..., Tensor], gradient: Tensor, base: Tensor, _: Tensor, *kept: Tensor
 ) -> Tensor:
-    M = skew_gradient(base.mH @ gradient, *kept)
-    return torch.tril(M - M.mH)
+    return minus_adjoint(skew_gradient(base.mH @ gradient, *kept)).tril_()
 
 
 @precise
@@ -270,12 +269,11 @@ def _square_householder(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tens
 
 def _square_householder_gradient(gradient: Tensor, base: Tensor, Q: Tensor, U: Tensor, S: Tensor) -> Tensor:
     """Four products and no solve: ``Q^T dQ = S^T (L - L^T) S - dU S + (dU S)^T`` with ``L = stril(U^T dU)``."""
-    inner = Q.mT @ gradient
-    WS = (inner - inner.mT) @ S.mT
-    return torch.tril(plus_product(WS, U, torch.tril(S @ WS, -1), beta=-1), -1)
+    WS = minus_adjoint(Q.mT @ gradient) @ S.mT
+    return plus_product(WS, U, (S @ WS).tril_(-1), beta=-1).tril_(-1)
 
 
-def _short_square_householder(base: Tensor, raw: Tensor) -> Gone | None:
+def _short_square_householder(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
     if not is_square(raw):
         return None
     Q, U, S = _square_householder(base, raw)

@@ -16,6 +16,15 @@ from torch import Tensor
 from .products import plus_product
 
 
+def degree_2(X: Tensor, X2: Tensor) -> tuple[Tensor]:
+    """The terms of degree 1 and 2."""
+    return (torch.add(X, X2, alpha=1 / 2),)
+
+
+def degree_2_gradient(G: Tensor, X: Tensor, X2: Tensor) -> tuple[Tensor, Tensor]:
+    return G, G / 2
+
+
 def degree_4(X: Tensor, X2: Tensor) -> tuple[Tensor, Tensor]:
     """The terms of degree 1 to 4, by one product."""
     factor = torch.add(X / 6, X2, alpha=1 / 24)
