@@ -58,7 +58,7 @@ from .constraints import (
     WeightNorm,
     from_distribution,
 )
-from .model import param_groups
+from .model import param_groups, rebase_every
 from .parametrize import (
     Function,
     ParametrizationList,
@@ -69,6 +69,7 @@ from .parametrize import (
     is_parametrized,
     match_by_name,
     plain_state_dict,
+    rebase,
     register_parametrization,
     remove_parametrizations,
     transfer_parametrizations_and_params,
@@ -136,6 +137,8 @@ __all__ = [
     "parametrizations",
     "parametrize",
     "plain_state_dict",
+    "rebase",
+    "rebase_every",
     "register_parametrization",
     "remove_parametrizations",
     "transfer_parametrizations_and_params",

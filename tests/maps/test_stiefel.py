@@ -26,6 +26,8 @@ def turning(base: Tensor, raw: Tensor) -> np.ndarray:
 def reflections(base: Tensor, raw: Tensor) -> np.ndarray:
     """-H_1 ... H_k base, one n x n reflection after the other."""
     B, X = base.numpy(), raw.numpy()
+    if B.shape[0] == B.shape[1]:
+        X = B @ X  # raw is in the coordinates of the base
     Q = np.eye(len(B))
     for i in range(B.shape[1]):
         v = B[:, i] + X[:, i] - sum(B[:, j] * (B[:, j] @ X[:, i]) for j in range(i + 1))

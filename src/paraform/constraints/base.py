@@ -136,6 +136,11 @@ class Constraint(nn.Module, ABC):
         self._shape, self.distance = value.shape, distance
         return raw
 
+    @property
+    def has_base(self) -> bool:
+        """Whether the map has a base, which ``rebase`` moves to the value of the raw tensors that it is given."""
+        return False
+
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """The value that a state dict of another implementation stands for; None where it is one of this class.
 

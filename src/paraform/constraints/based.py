@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import maps
 from .base import Constraint
-from .buffers import Checked, is_of_a_transform
+from .buffers import Checked
 from .rounding import tolerance
+
+# So many moves of a base in float32 add up to a rounding error that one Newton-Schulz step takes away.
+_UNREFINED = 16
 
 
 class Based(Constraint):
@@ -30,6 +34,7 @@ class Based(Constraint):
         super().__init__(strict=strict)
         self.register_buffer("base", None)
         self._checked = Checked()
+        self._moves = 0
 
     def _required_base(self) -> Tensor:
         """The base, in the set."""
@@ -50,7 +55,7 @@ class Based(Constraint):
         if bool(self._strays(base).any()):
             with torch.inference_mode(False), torch.no_grad():
                 base = self._nearest_base(base)
-            if is_of_a_transform(base):  # what a transform made ends with it
+            if maps.is_of_a_transform(base):  # what a transform made ends with it
                 return base
             self.base = base
         self._checked.note(base)
@@ -77,6 +82,35 @@ class Based(Constraint):
     def _raw(self, value: Tensor) -> Tensor | tuple[Tensor, ...]:
         self._hold(value.detach().clone())
         return torch.zeros_like(value)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a base, as there is from registration on."""
+        return self.base is not None
+
+    def rebase(self, *raws: Tensor) -> tuple[Tensor, ...]:
+        """Move the base to the value of ``raws``: the raw tensors that stand for it then. :func:`paraform.rebase` asks.
+
+        Every 16th time the value is brought nearer to the set, which rounding would leave in the long run.
+
+        Raises:
+            ValueError: the value is not finite; nothing has changed.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            value = self(*raws)
+            if maps.has_entries(value) and not maps.is_finite(value):
+                raise ValueError(
+                    f"{self} expects a finite value to move its base to, got entries that are nan or inf: training has "
+                    f"diverged. Nothing was changed; go back to a checkpoint, and make smaller steps."
+                )
+            moves = self._moves + 1
+            raw = self._raw(self._refined(value) if moves % _UNREFINED == 0 else value)
+        self._moves = moves
+        return raw if isinstance(raw, tuple) else (raw,)
+
+    def _refined(self, value: Tensor) -> Tensor:
+        """``value``, a point of the set but for rounding, with less of it."""
+        return value if bool(self._contains(value).all()) else self.project(value)
 
     def _hold(self, base: Tensor) -> None:
         """Take ``base``, which is in the set."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ..maps import has_entries
+from ..maps import has_entries, is_batched, is_of_a_transform
 
 
 class Checked:
@@ -63,7 +63,7 @@ def overwrite(buffer: Tensor, new: Tensor) -> None:
     """
     if torch.compiler.is_compiling():
         torch.mul(new, 1, out=buffer)
-    elif _is_batched(buffer) or not _is_batched(new):
+    elif is_batched(buffer) or not is_batched(new):
         # torch.func.grad refuses an in-place operation on a tensor that it did not wrap, but lets an ``out=`` through;
         # torch.func.vmap, where it carries the buffers of several modules, has rules for the first only.
         if _is_differentiated(new) and not _is_differentiated(buffer):
@@ -72,19 +72,5 @@ def overwrite(buffer: Tensor, new: Tensor) -> None:
             buffer.copy_(new)
 
 
-def is_of_a_transform(tensor: Tensor) -> bool:
-    """Whether ``tensor`` means something only inside of the ``torch.func`` transform that made it."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-
-
 def _is_differentiated(tensor: Tensor) -> bool:
     return torch._C._functorch.is_gradtrackingtensor(tensor)
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    """Whether a transform around this gives ``tensor`` a dimension that cannot be seen."""
-    while is_of_a_transform(tensor):
-        if torch._C._functorch.is_batchedtensor(tensor):
-            return True
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return False

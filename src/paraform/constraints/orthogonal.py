@@ -35,9 +35,9 @@ class Orthogonal(Based):
     2019). So weight decay draws the value to the base, and cannot take it out of the set. Registration and assignment
     make the given value the base, and the raw tensor zero.
 
-    Raw tensor: with ``"householder"`` all of it is read, but for the part of column i along the columns of the base up
-    to i, which has no effect. The other maps read all of it where the weight is not square, and of a square one the
-    lower triangle, as ``torch.nn.utils.parametrizations.orthogonal`` does. (Its checkpoints of weights that are not
+    Raw tensor: of a square one the lower triangle is read, in the coordinates of the base, as
+    ``torch.nn.utils.parametrizations.orthogonal`` does, and of others all of it (with ``"householder"`` but for the
+    part of column i along the columns of the base up to i, which has no effect). (Its checkpoints of weights that are not
     square, or of its Householder map, have another layout: load them into :mod:`paraform.parametrizations`.)
     :mod:`paraform.maps.stiefel` says how large the raw tensor may become.
 
@@ -118,6 +118,9 @@ class Orthogonal(Based):
         require_matrix(self, value.shape)
         error = maps.orthogonality_error(value)
         return torch.hypot(error, maps.distance_of_det(value, 1.0)) if self.special else error
+
+    def _refined(self, value: Tensor) -> Tensor:
+        return maps.nearer_orthonormal(value)
 
     def foreign_value(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """None; torch's state does not say which of its maps it belongs to.

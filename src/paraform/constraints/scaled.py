@@ -79,6 +79,15 @@ class Scaled(Constraint):
         value: Tensor = self._spread(s.to(maps.working_dtype(s.dtype)), Q) * Q
         return value.to(kept) if kept != wide else value
 
+    @property
+    def has_base(self) -> bool:
+        """Whether ``constraint`` has one."""
+        return self.constraint.has_base
+
+    def rebase(self, *raws: Tensor) -> tuple[Tensor, ...]:
+        """That of ``constraint``; the factor stays."""
+        return (raws[0], *self.constraint.rebase(*raws[1:]))  # type: ignore[operator]
+
     def project(self, value: Tensor) -> Tensor:
         """``s Q``, with ``Q`` and ``s`` as the class says."""
         s, Q = self._fit(value)

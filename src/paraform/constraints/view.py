@@ -87,6 +87,19 @@ class View(Constraint):
             own = tuple(self._back(x, value.shape) if y else x for x, y in zip(raws, self._is_seen, strict=True))
         return own if isinstance(raw, tuple) else own[0]
 
+    @property
+    def has_base(self) -> bool:
+        """Whether ``constraint`` has one."""
+        return self.constraint.has_base
+
+    def rebase(self, *raws: Tensor) -> tuple[Tensor, ...]:
+        """That of ``constraint``, in the tensor's own shape."""
+        is_seen = self._is_seen or (False,) * len(raws)
+        seen = [self._seen(raw) if seen else raw for raw, seen in zip(raws, is_seen, strict=True)]
+        moved: tuple[Tensor, ...] = self.constraint.rebase(*seen)  # type: ignore[operator]
+        shape = raws[0].shape if self._shape is None else self._shape
+        return tuple(self._back(raw, shape) if seen else raw for raw, seen in zip(moved, is_seen, strict=True))
+
     def project(self, value: Tensor) -> Tensor:
         """What ``constraint`` makes of the tensor that it sees."""
         self._require_view(value.shape)

@@ -15,7 +15,8 @@ from .bounds import (
 from .correlation import correlation_error, correlation_factor, correlations, nearest_correlation, unit_diagonal
 from .direction import sized, slice_norms
 from .doubly_stochastic import doubly_stochastic, project_doubly_stochastic, stochastic_error
-from .exponential import matrix_exp
+from .eager import is_batched, is_finite, is_of_a_transform, is_readable
+from .exponential import exp_minus_identity, matrix_exp, skew_exp_minus_identity
 from .groups import (
     distance_to_det_one,
     distance_to_invertible,
@@ -39,7 +40,15 @@ from .patterns import (
     toeplitz,
     traceless,
 )
-from .polar import distance_of_det, newton_schulz_factor, orthogonality_error, polar, special_polar, without_phase
+from .polar import (
+    distance_of_det,
+    nearer_orthonormal,
+    newton_schulz_factor,
+    orthogonality_error,
+    polar,
+    special_polar,
+    without_phase,
+)
 from .positive import (
     cholesky_raw,
     clamp_spectrum,
@@ -124,6 +133,7 @@ __all__ = [
     "distance_to_singular_values",
     "doubly_stochastic",
     "excess",
+    "exp_minus_identity",
     "exponential",
     "factors",
     "frobenius",
@@ -147,6 +157,10 @@ __all__ = [
     "into_ball",
     "into_ball_raw",
     "inverse_softplus",
+    "is_batched",
+    "is_finite",
+    "is_of_a_transform",
+    "is_readable",
     "is_within",
     "isotonic",
     "length_beyond",
@@ -159,6 +173,7 @@ __all__ = [
     "measured",
     "near_hurwitz",
     "near_schur",
+    "nearer_orthonormal",
     "nearer_symplectic",
     "nearest_correlation",
     "nearest_of_rank",
@@ -195,6 +210,7 @@ __all__ = [
     "size",
     "sized",
     "skew",
+    "skew_exp_minus_identity",
     "skew_from_lower",
     "skew_part",
     "slice_norms",

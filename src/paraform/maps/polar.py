@@ -27,6 +27,20 @@ def newton_schulz_factor(gram: Tensor) -> Tensor:
 
 
 @precise
+def nearer_orthonormal(Q: Tensor) -> Tensor:
+    """One Newton-Schulz step: ``Q``, orthonormal in its columns (rows, if wide) but for an error, with that squared.
+
+    Shape: ``(*, m, n)`` to ``(*, m, n)``.
+
+    >>> nearer_orthonormal(torch.tensor([[1.01]]))
+    tensor([[0.9998]])
+    """
+    if Q.shape[-2] < Q.shape[-1]:
+        return newton_schulz_factor(Q @ Q.mH) @ Q
+    return Q @ newton_schulz_factor(Q.mH @ Q)
+
+
+@precise
 @where_finite
 def polar(x: Tensor) -> Tensor:
     """``U V^H`` of the thin singular value decomposition ``U S V^H`` of ``x``.
@@ -43,11 +57,9 @@ def polar(x: Tensor) -> Tensor:
             [ 0., -1.]])
     """
     U, _, Vh = torch.linalg.svd(x, full_matrices=False)
-    Q: Tensor = U @ Vh
     # A float32 decomposition leaves several times the error that float32 can hold; one step takes it away.
-    if Q.shape[-2] < Q.shape[-1]:
-        return newton_schulz_factor(Q @ Q.mH) @ Q
-    return Q @ newton_schulz_factor(Q.mH @ Q)
+    Q: Tensor = nearer_orthonormal(U @ Vh)
+    return Q
 
 
 @precise

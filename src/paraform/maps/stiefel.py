@@ -22,15 +22,23 @@ rounding up to ``|raw|_2`` of about 100, and 1e-2 at a few 1000, where one direc
 does, it is 1e-2 at 1e5 for ``matrix_exp``, and at no size for ``cayley``. From about 1e19 on squares overflow: nan.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from .angles import sine_and_versine
-from .groups import group_at
+from .eager import is_readable
+from .exponential import exp_minus_identity, skew_exp_minus_identity, skew_expansion
 from .norms import largest
 from .patterns import traceless
 from .precision import precise
-from .triangles import half_upper, hermitian_part, identity_of, skew_from_lower
+from .products import plus_product
+from .shortcut import Gone, at_rest, is_square, shortcuts
+from .triangles import half_upper, hermitian_part, identity_of, minus_adjoint, skew_from_lower
 
 
 def _tangent(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,8 +55,24 @@ def _restored(Q: Tensor, base: Tensor) -> Tensor:
     two equal numbers are rounded apart.
     """
     with torch.no_grad():  # without rounding it would change nothing, so it has no derivative
-        excess = hermitian_part((Q + base).mH @ (Q - base))
-    return Q - Q @ (excess / 2)
+        excess = Q @ (hermitian_part((Q + base).mH @ (Q - base)) / 2)
+    return Q - excess
+
+
+def _turned(base: Tensor, A: Tensor, E: Tensor) -> Tensor:
+    """``base (I + E)``, where ``I + E`` is orthogonal, a function of ``A``: restored where rounding in it counts."""
+    Q = plus_product(base, base, E)
+    if is_readable(A) and _is_short(A.detach()):
+        return Q
+    with torch.no_grad():
+        excess = plus_product(E + E.mH, E.mH, E)
+        correction = Q @ excess / 2
+    return Q - correction
+
+
+def _is_short(A: Tensor) -> bool:
+    """Whether the mean square of the singular values is at most 1, where rounding is that of adding ``E`` to ``I``."""
+    return not bool((torch.linalg.matrix_norm(A) > A.shape[-1] ** 0.5).any())
 
 
 @precise
@@ -66,7 +90,28 @@ def cayley(A: Tensor) -> Tensor:
     return Q
 
 
+def _square_cayley(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+    """``base (I + E)`` and ``E = (I - A/2)^-1 A``, which is small where ``A`` is: that is rounded, and not ``I``."""
+    A = skew_from_lower(raw)
+    E = torch.linalg.solve(torch.add(identity_of(A), A, alpha=-1 / 2), A)
+    return _turned(base, A, E), E
+
+
+def _square_cayley_gradient(gradient: Tensor, base: Tensor, Q: Tensor, E: Tensor) -> Tensor:
+    """Two products: ``dQ = X dA J`` with ``J = (I - A/2)^-1 = I + E/2`` and ``X = base J = (base + Q) / 2``."""
+    inner = (base + Q).mH @ plus_product(gradient, gradient, E.mH, beta=1 / 2, alpha=1 / 4)
+    return minus_adjoint(inner).tril_()
+
+
+def _short_square_cayley(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
+    if not is_square(raw):
+        return None
+    Q, E = _square_cayley(base, raw)
+    return Q, _square_cayley_gradient, (E,)
+
+
 @precise
+@shortcuts(at_rest, _short_square_cayley)
 def cayley_at(base: Tensor, raw: Tensor) -> Tensor:
     """``base`` turned by the Cayley transform of ``A`` (see the module's text).
 
@@ -80,21 +125,35 @@ def cayley_at(base: Tensor, raw: Tensor) -> Tensor:
             [1.],
             [0.]])
     """
-    if base.shape[-2] == base.shape[-1]:
-        K, shifted = skew_from_lower(raw) / 2, 2 * base
-    else:
-        W, P, G = _tangent(base, raw)
-        K, shifted = W / 2 - G / 4, 2 * base + P
-    return _turned(base, shifted, K)
+    if is_square(raw):
+        return _square_cayley(base, raw)[0]
+    W, P, G = _tangent(base, raw)
+    return _tall_cayley(base, 2 * base + P, W / 2 - G / 4)
 
 
-def _turned(base: Tensor, shifted: Tensor, K: Tensor) -> Tensor:
+def _tall_cayley(base: Tensor, shifted: Tensor, K: Tensor) -> Tensor:
     """``shifted (I - K)^-1 - base``, the Cayley transform that :func:`cayley_at` explains."""
     # An inverse, not a solve: as accurate here (its norm is at most 1), and the derivative is two products.
     return _restored(shifted @ torch.linalg.inv(identity_of(K) - K) - base, base)
 
 
+def _short_square_exp(base: Tensor, raw: Tensor, differentiable: bool) -> Gone | None:
+    if not is_square(raw):
+        return None
+    A = skew_from_lower(raw)
+    expansion = skew_expansion(A, differentiable)
+    gradient = partial(_square_exp_gradient, expansion.skew_gradient)
+    return _turned(base, A, expansion.value), gradient, expansion.kept
+
+
+def _square_exp_gradient(
+    skew_gradient: Callable[..., Tensor], gradient: Tensor, base: Tensor, _: Tensor, *kept: Tensor
+) -> Tensor:
+    return minus_adjoint(skew_gradient(base.mH @ gradient, *kept)).tril_()
+
+
 @precise
+@shortcuts(at_rest, _short_square_exp)
 def matrix_exp_at(base: Tensor, raw: Tensor) -> Tensor:
     """``base`` turned by the exponential of ``A`` (see the module's text): the geodesic of the canonical metric.
 
@@ -106,17 +165,18 @@ def matrix_exp_at(base: Tensor, raw: Tensor) -> Tensor:
     >>> matrix_exp_at(torch.eye(3, 1), half_turn).round(decimals=5).T.abs()
     tensor([[1., 0., 0.]])
     """
-    if base.shape[-2] == base.shape[-1]:
-        return _restored(base @ torch.matrix_exp(skew_from_lower(raw)), base)
+    if is_square(raw):
+        A = skew_from_lower(raw)
+        return _turned(base, A, skew_exp_minus_identity(A))
     W, P, G = _tangent(base, raw)
     k = base.shape[-1]
     # P is divided by its own size s, a change of basis that balances the blocks; the result does not depend on s.
     s = _spectral_bound(G.detach()).sqrt().clamp_min(1)
     identity = identity_of(G).expand_as(G)
     top, bottom = torch.cat([W, -G / s], -1), torch.cat([s * identity, torch.zeros_like(G)], -1)
-    E = torch.matrix_exp(torch.cat([top, bottom], -2))[..., :k]
+    E = exp_minus_identity(torch.cat([top, bottom], -2))[..., :k]
     along, across = E[..., :k, :], E[..., k:, :] / s
-    return _restored(base @ along + P @ across, base)
+    return _restored(base + base @ along + P @ across, base)
 
 
 @precise
@@ -129,7 +189,8 @@ def special_unitary_at(base: Tensor, raw: Tensor) -> Tensor:
     >>> torch.linalg.det(Q).abs().round(decimals=5), torch.linalg.det(Q).angle().abs() < 1e-6
     (tensor(1.), tensor(True))
     """
-    return _restored(group_at(base, traceless(skew_from_lower(raw))), base)
+    A = traceless(skew_from_lower(raw))
+    return _turned(base, A, skew_exp_minus_identity(A))
 
 
 def _spectral_bound(gram: Tensor) -> Tensor:
@@ -138,6 +199,7 @@ def _spectral_bound(gram: Tensor) -> Tensor:
 
 
 @precise
+@shortcuts(at_rest)
 def polar_at(base: Tensor, raw: Tensor) -> Tensor:
     """The polar factor of ``Y``, ``base`` plus the tangent that ``A`` turns it along: ``Y (Y^H Y)^(-1/2)``.
 
@@ -170,7 +232,7 @@ def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
     if base.shape[-2] == base.shape[-1]:
         return base + 0 * raw  # there is one such span: P would be rounding
     _, P, G = _tangent(base, raw)
-    return _turned(base, 2 * base + P, -G / 4)
+    return _tall_cayley(base, 2 * base + P, -G / 4)
 
 
 @precise
@@ -188,7 +250,7 @@ def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
             [0.0000, 1.1000]])
     """
     W, P, G = _tangent(base, raw)
-    Q = _turned(base, 2 * base + P, W / 2 - G / 4)
+    Q = _tall_cayley(base, 2 * base + P, W / 2 - G / 4)
     t = hermitian_part(base.mH @ raw) / (4 * slack)
     h = torch.linalg.inv(identity_of(t) + t @ t)
     half_sine, cosine = t @ h, 2 * h - identity_of(t)  # of 2 arctan(t)
@@ -196,12 +258,36 @@ def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
     return value
 
 
+def _square_householder(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The value, with ``V = base U``, and ``U`` and ``T U^T``."""
+    U = identity_of(raw) + torch.tril(raw, -1)
+    gram = U.mT @ U
+    T = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)  # of which the upper triangle is read
+    S = torch.linalg.solve_triangular(T, U.mT, upper=True)
+    return plus_product(base, base, U @ S, beta=-1), U, S
+
+
+def _square_householder_gradient(gradient: Tensor, base: Tensor, Q: Tensor, U: Tensor, S: Tensor) -> Tensor:
+    """Four products and no solve: ``Q^T dQ = S^T (L - L^T) S - dU S + (dU S)^T`` with ``L = stril(U^T dU)``."""
+    WS = minus_adjoint(Q.mT @ gradient) @ S.mT
+    return plus_product(WS, U, (S @ WS).tril_(-1), beta=-1).tril_(-1)
+
+
+def _short_square_householder(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
+    if not is_square(raw):
+        return None
+    Q, U, S = _square_householder(base, raw)
+    return Q, _square_householder_gradient, (U, S)
+
+
 @precise
+@shortcuts(_short_square_householder)
 def householder_at(base: Tensor, raw: Tensor) -> Tensor:
     """``- H_1 H_2 ... H_k base`` with reflections ``H_i`` in the columns of ``V = base + raw - base triu(base^T raw)``.
 
     Shape: ``(*, n, k)`` and ``(*, n, k)`` to ``(*, n, k)``, real. Column i of ``V`` has the component 1 along column i
-    of ``base`` and none along those before it, so that no reflection is undefined. The product is one triangular solve:
+    of ``base`` and none along those before it, so that no reflection is undefined. For square matrices ``raw`` is in
+    the coordinates of ``base``: ``V = base + base stril(raw)``. The product is one triangular solve:
     ``H_1 ... H_k = I - V T V^T`` (R. Schreiber and C. Van Loan, *A storage-efficient WY representation for products of
     Householder transformations*, 1989) with ``T^-1 = striu(V^T V) + diag(V^T V) / 2`` (T. Joffrain and others,
     *Accumulating Householder transformations, revisited*, ACM Trans. Math. Softw. 32, 2006).
@@ -209,6 +295,8 @@ def householder_at(base: Tensor, raw: Tensor) -> Tensor:
     >>> householder_at(torch.eye(3, 1), torch.tensor([[0.0], [1.0], [0.0]])).T.abs().round(decimals=5)
     tensor([[0., 1., 0.]])
     """
+    if is_square(raw):
+        return _square_householder(base, raw)[0]
     Y = raw - base @ torch.triu(base.mT @ raw)
     # V = base + Y, and base^T base = I is known without rounding: the products of V are those of Y, and that.
     base_Y = base.mT @ Y

@@ -1,5 +1,6 @@
 """Whole models: what goes over all the tensors of a model at once."""
 
 from .param_groups import param_groups
+from .rebase_every import rebase_every
 
-__all__ = ["param_groups"]
+__all__ = ["param_groups", "rebase_every"]

@@ -17,7 +17,7 @@ def exponential(X: Tensor) -> Tensor:
     if _is_thin(X):  # then the exponential of a 2k x 2k matrix, which does as well, is the smaller one
         return maps.matrix_exp_at(identity_like(X), X.tril())
     # Every squaring of the exponential's argument costs digits.
-    return _polished(torch.matrix_exp(skew(X))[..., : X.size(-1)])
+    return _polished(identity_like(X) + maps.skew_exp_minus_identity(skew(X))[..., : X.size(-1)])
 
 
 def cayley(X: Tensor) -> Tensor:
@@ -60,10 +60,15 @@ def _polished(Q: Tensor) -> Tensor:
 def reflections(X: Tensor) -> Tensor:
     """The first columns of the product of ``k`` Householder reflections.
 
-    Reflection ``i`` has the vector with zeros above entry ``i``, 1 there, and column ``i`` of ``X`` below.
+    Reflection ``i`` has the vector with zeros above entry ``i``, 1 there, and column ``i`` of ``X`` below. The product
+    is one triangular solve, as :func:`paraform.maps.householder_at` explains.
     """
-    V = X.tril(-1)
-    return torch.linalg.householder_product(V, 2 / (1 + V.square().sum(-2)))  # type: ignore[no-any-return]
+    V = X.tril(-1) + identity_like(X)
+    gram = V.mT @ V
+    T = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)  # of which the upper triangle is read
+    top = V[..., : X.size(-1), :]
+    Q: Tensor = identity_like(X) - V @ torch.linalg.solve_triangular(T, top.mT, upper=True)
+    return Q
 
 
 def skew(X: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from . import _frames as frames
 from ._module import tensor_of
 
 _MAPS = {"matrix_exp": frames.exponential, "cayley": frames.cayley, "householder": frames.reflections}
+# For square matrices torch's raw tensors are those of our maps.
+_AT_A_BASE = {"matrix_exp": maps.matrix_exp_at, "cayley": maps.cayley_at, "householder": maps.householder_at}
 
 
 class _Orthogonal(Orthogonal):
@@ -88,6 +90,9 @@ class _Orthogonal(Orthogonal):
 def _value(raw: Tensor, base: Tensor | None, orthogonal_map: str, use_trivialization: bool) -> Tensor:
     wide = raw.size(-2) < raw.size(-1)
     X = raw.mT if wide else raw
+    if base is not None and X.size(-2) == X.size(-1):
+        # A real diagonal has no effect, but is what torch starts with: without it a base is known for what it is.
+        return _AT_A_BASE[orthogonal_map](base, X if X.is_complex() else X.tril(-1))
     Q = _MAPS[orthogonal_map](X)
     if orthogonal_map == "householder":
         # With a base nothing that is stored is read: it is -1 from the start, and an optimizer may have decayed it.

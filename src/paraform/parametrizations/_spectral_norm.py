@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..constraints.buffers import Checked, is_of_a_transform, overwrite
+from .. import maps
+from ..constraints.buffers import Checked, overwrite
 from ..maps import frobenius
 from ..maps.precision import measured, precise, working_dtype
 from ..parametrize import register_parametrization
@@ -77,7 +78,7 @@ class _SpectralNorm(nn.Module):
             v = _image(matrix.mH, u, self.eps)
         overwrite(self._u, u)
         overwrite(self._v, v)
-        if not is_of_a_transform(u):  # which may have kept the buffers as they were
+        if not maps.is_of_a_transform(u):  # which may have kept the buffers as they were
             self._note()
 
     def _note(self) -> None:
