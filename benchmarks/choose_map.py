@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ def seconds_of_maps(shape: Shape, seconds: float) -> dict[str, float]:
     return {map: statistics.median(times[map]) for map in MAPS}
 
 
-def measure(device: str, seconds: float) -> list[dict[str, object]]:
+def measure(device: str, seconds: float) -> list[dict[str, Any]]:
     """One entry a dtype and shape."""
     rows = []
     for dtype in DTYPES:

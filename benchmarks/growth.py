@@ -36,7 +36,7 @@ SECONDS = 2.0  # a size
 QUICK = 0.3
 ROUNDS = (3, 50)
 EMBEDDED = 3000  # torch makes n x n matrices of tall weights, which take gigabytes and minutes beyond this
-FITTED = 4
+FITTED = 3
 """Through how many of the largest sizes the line goes: at small ones the time is that of the calls themselves."""
 
 OURS, PEER, YARDSTICK = "-", "--", ":"

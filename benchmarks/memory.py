@@ -34,8 +34,10 @@ def saved_bytes(forward: Callable[[], Tensor], outside: Sequence[Tensor] = ()) -
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Bytes that ``call()`` allocates beyond what is there before, at the worst moment, its results included."""
-    if torch.cuda.is_available():
+    """Bytes that ``call()`` allocates beyond what is there before, at the worst moment, its results included.
+
+    Of the default device's memory."""
+    if torch.get_default_device().type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -37,7 +37,7 @@ Row = Case | Limit
 AnyRow = TypeVar("AnyRow", Case, Limit)
 
 
-def measure_case(case: Case, seconds: float, rounds: tuple[int, int] = ROUNDS) -> dict[str, object]:
+def measure_case(case: Case, seconds: float, rounds: tuple[int, int] = ROUNDS) -> dict[str, Any]:
     """What a row says, as plain data."""
     torch.manual_seed(0)
     theirs = case.theirs(case.shape)
@@ -62,7 +62,7 @@ def measure_case(case: Case, seconds: float, rounds: tuple[int, int] = ROUNDS) -
     }
 
 
-def measure_limit(limit: Limit, seconds: float) -> dict[str, object]:
+def measure_limit(limit: Limit, seconds: float) -> dict[str, Any]:
     """What a row says, as plain data."""
     torch.manual_seed(0)
     found = limit.measure(limit.shape, seconds)
@@ -82,8 +82,8 @@ def chosen(rows: Iterable[AnyRow], words: list[str]) -> list[AnyRow]:
     return [row for row in rows if all(word.lower() in str(row).lower() for word in words)]
 
 
-def sizes(row: dict[str, object]) -> str:
-    return " x ".join(map(str, row["shape"]))  # type: ignore[call-overload]
+def sizes(row: dict[str, Any]) -> str:
+    return " x ".join(map(str, row["shape"]))
 
 
 def main() -> int:
@@ -99,6 +99,8 @@ def main() -> int:
     with torch.device(asked.device):
         cases = print_cases(chosen(CASES, asked.words), seconds, rounds)
         limits = print_limits(chosen(LIMITS, asked.words), seconds)
+    for note in dict.fromkeys(f"{row['title']}: {row['note']}." for row in [*cases, *limits] if row["note"]):
+        print(f"\n{note}", end="")
     broken = sum(not row["met"] for row in [*cases, *limits])
     print(f"\n{broken} of {len(cases) + len(limits)} rows past their bar")
     if not asked.quick and not asked.words:
@@ -108,15 +110,15 @@ def main() -> int:
     return broken
 
 
-def print_cases(cases: list[Case], seconds: float, rounds: tuple[int, int]) -> list[dict[str, object]]:
+def print_cases(cases: list[Case], seconds: float, rounds: tuple[int, int]) -> list[dict[str, Any]]:
     print(f"\n{'':36}{'':13}{'peer':>20}{'theirs':>9}{'ours':>9}{'ratio':>7}{'half within':>15}{'matmuls':>9}   bar")
     rows = []
     for case in cases:
         row = measure_case(case, seconds, rounds)
         rows.append(row)
-        low, high = row["quartiles"]  # type: ignore[misc]
+        low, high = row["quartiles"]
         print(
-            f"{case.title:36}{sizes(row):>13}{case.peer:>20}{1e3 * row['theirs']:9.3g}{1e3 * row['ours']:9.3g}"  # type: ignore[operator]
+            f"{case.title:36}{sizes(row):>13}{case.peer:>20}{1e3 * row['theirs']:9.3g}{1e3 * row['ours']:9.3g}"
             f"{row['ratio']:7.2f}{f'{low:.2f}-{high:.2f}':>15}{row['matmuls']:9.1f}  {case.bar:6.2f}"
             f"{'' if row['met'] else '  PAST'}",
             flush=True,
@@ -124,7 +126,7 @@ def print_cases(cases: list[Case], seconds: float, rounds: tuple[int, int]) -> l
     return rows
 
 
-def print_limits(limits: list[Limit], seconds: float) -> list[dict[str, object]]:
+def print_limits(limits: list[Limit], seconds: float) -> list[dict[str, Any]]:
     print(f"\n{'':60}{'':13}{'found':>9}  at most")
     rows = []
     for limit in limits:

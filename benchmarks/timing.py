@@ -42,7 +42,7 @@ class Machine:
     """How many programs wanted to run in the last minute."""
 
     def __str__(self) -> str:
-        threads = "" if self.device == "cuda" else f", {self.threads} threads"
+        threads = "" if self.device == "cuda" else f", {self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"torch {self.torch}, {self.device}: {self.processor}{threads}; load {self.load:.1f}"
 
     def as_json(self) -> dict[str, object]:

@@ -97,7 +97,7 @@ def value_and_gradient(layer: nn.Module) -> Subject:
 
 
 def originals(layer: nn.Module, name: str = "weight") -> list[Tensor]:
-    return list(layer.parametrizations[name].parameters(recurse=False))  # type: ignore[index, union-attr, operator]
+    return list(layer.parametrizations[name].parameters(recurse=False))
 
 
 def spectral_norm(x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def geotorchs(triv: str, norm: float = TYPICAL) -> Make:
 
 
 def case(title: str, shape: Shape, bar: float, theirs: Make, ours: Make, **rest: object) -> Case:
-    return Case(title, shape, theirs=theirs, ours=ours, constraint=lambda _: pf.Orthogonal(), bar=bar, **rest)  # type: ignore[arg-type]
+    return Case(title, shape, theirs=theirs, ours=ours, constraint=lambda _: pf.Orthogonal(), bar=bar, **rest)
 
 
 def square(n: int, map: str, bar: float, norm: float = TYPICAL) -> list[Case]:
@@ -85,14 +85,14 @@ def tall(n: int, k: int, bar: float) -> Case:
 
 
 def seconds_of_one(shape: Shape, seconds: float) -> float:
-    return statistics.median(time_together({"ours": ours()(shape).run}, seconds)["ours"])
+    return statistics.median(calmer_half(time_together({"ours": ours()(shape).run}, seconds))["ours"])
 
 
 def growth_with_n(shape: Shape, seconds: float) -> float:
     """The slope of log time over log n, with k as it is."""
     n, k = shape
     sizes = [n // 8, n // 4, n // 2, n]
-    times = time_together({str(m): ours()((m, k)).run for m in sizes}, seconds)
+    times = calmer_half(time_together({str(m): ours()((m, k)).run for m in sizes}, seconds))
     return fitted_slope(sizes, [statistics.median(times[str(m)]) for m in sizes])
 
 

@@ -1,12 +1,15 @@
 """What the benchmarks compute from times and bytes, on numbers that are known."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from matplotlib.image import imread
 from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.cases.orthogonal import tangent
-from benchmarks.growth import power
+from benchmarks.growth import PLOTS, draw, power
 from benchmarks.memory import peak_bytes, saved_bytes
 
 
@@ -18,7 +21,14 @@ def test_the_fitted_slope_is_the_power_that_the_times_grow_with(exponent: float)
 
 def test_the_power_in_a_plot_is_that_of_the_larger_sizes() -> None:
     overhead = {1: 1.0, 2: 1.0}
-    assert power(overhead | {n: 1e-3 * n**2 for n in (100, 200, 400, 800)}) == pytest.approx(2)
+    assert power(overhead | {n: 1e-3 * n**2 for n in (100, 200, 400)}) == pytest.approx(2)
+
+
+def test_the_plot_draws_a_line_for_everything_that_was_timed(tmp_path: Path) -> None:
+    found = [{line.name: {1: 1.0, 2: 4.0, 4: 16.0} for line in plot.lines} for plot in PLOTS]
+    draw(tmp_path / "growth.png", found, timing.machine("cpu"))
+    height, width, _ = imread(tmp_path / "growth.png").shape
+    assert width > height > 100
 
 
 def test_the_ratio_is_that_of_neighbours_however_the_machine_drifts() -> None:
