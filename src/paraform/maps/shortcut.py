@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from .eager import is_of_a_transform, is_readable
+from .eager import is_plain
 from .products import plus_product
 from .triangles import minus_adjoint
 
@@ -46,7 +45,7 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
     def decorate(move: Move) -> Move:
         @functools.wraps(move)
         def run(base: Tensor, raw: Tensor) -> Tensor:
-            if _is_plain(base) and _is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
+            if is_plain(base) and is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
                 differentiable = torch.is_grad_enabled() and raw.requires_grad
                 for way in ways:
                     value: object = _Shortcut.apply(raw, base, move, way, differentiable)  # type: ignore[no-untyped-call]
@@ -57,10 +56,6 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
         return run
 
     return decorate
-
-
-def _is_plain(x: Tensor) -> bool:
-    return is_readable(x) and not is_of_a_transform(x) and forward_ad._current_level < 0
 
 
 class _Shortcut(torch.autograd.Function):
