@@ -4,7 +4,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +58,9 @@ class Constraint(nn.Module, ABC):
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
+    stacks: bool = False
+    """Whether ``forward`` maps a stack of raw tensors, in a new first dimension, to the stack of the values, with stacks
+    in place of the buffers too, and changes nothing. No class inherits that: it says so itself."""
     _clearance: float = 0.0
     """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
@@ -146,6 +149,24 @@ class Constraint(nn.Module, ABC):
             ValueError: it is foreign and does not say what its value is.
         """
         return None
+
+    def stack_key(self) -> Hashable | None:
+        """What two constraints share that one call can evaluate; None where this one is evaluated alone.
+
+        One of them is called then, for all, with stacks (in a new first dimension) of their raw tensors, and of their
+        buffers in place of its own, after :meth:`hold_stack`. Equal keys are to say that this gives the stack of their
+        values. Shapes, dtypes, devices and modes of what is stacked are compared besides.
+        """
+        if not vars(type(self)).get("stacks", False):
+            return None
+        children = [child.stack_key() if isinstance(child, Constraint) else None for child in self.children()]
+        settings = {name: setting for name, setting in vars(self).items() if name not in _NO_SETTINGS}
+        if None in children or not all(isinstance(setting, Hashable) for setting in settings.values()):
+            return None
+        return (type(self), *settings.items(), *children)
+
+    def hold_stack(self) -> None:
+        """Be one for stacks: the buffers have become stacks. (It is a copy that is told so.)"""
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         """Raise a ValueError where tensors of this shape and dtype have no such set."""
@@ -243,6 +264,10 @@ class Constraint(nn.Module, ABC):
         arguments = inspect.signature(type(self)).parameters.values()
         given = ((argument, getattr(self, argument.name)) for argument in arguments if hasattr(self, argument.name))
         return ", ".join(f"{argument.name}={value!r}" for argument, value in given if value != argument.default)
+
+
+# What a module has, and what a constraint notes of an assignment: no part of the map.
+_NO_SETTINGS = frozenset([*vars(nn.Module()), "strict", "distance", "_checked"])
 
 
 def distance_between(moved: Tensor, value: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -55,6 +55,16 @@ class Based(Constraint):
             self.base = base
         self._checked.note(base)
         return base
+
+    def stack_key(self) -> Hashable | None:
+        """As ever; None while the base is still to be looked at, which replaces it here."""
+        base = self.base
+        return super().stack_key() if base is not None and self._checked.is_needless(base) else None
+
+    def hold_stack(self) -> None:
+        """Take the bases, each of which was looked at, for bases in the set."""
+        if self.base is not None:
+            self._checked.note(self.base)
 
     def _strays(self, base: Tensor) -> Tensor:
         """Whether a base is outside of the set of bases."""
