@@ -4,7 +4,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,8 +59,8 @@ class Constraint(nn.Module, ABC):
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
     stacks: bool = False
-    """Whether ``forward`` maps a stack of raw tensors, in a new first dimension, to the stack of the values, with stacks
-    in place of the buffers too, and changes nothing. No class inherits that: it says so itself."""
+    """Whether ``forward`` changes nothing, and maps a stack of raw tensors, in a new first dimension and with stacks in
+    place of the buffers too, to the stack of the values. No class inherits that: each says so itself."""
     _clearance: float = 0.0
     """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
@@ -150,7 +150,7 @@ class Constraint(nn.Module, ABC):
         """
         return None
 
-    def stack_key(self) -> Hashable | None:
+    def stack_key(self) -> object:
         """What two constraints share that one call can evaluate; None where this one is evaluated alone.
 
         One of them is called then, for all, with stacks (in a new first dimension) of their raw tensors, and of their
@@ -159,11 +159,18 @@ class Constraint(nn.Module, ABC):
         """
         if not vars(type(self)).get("stacks", False):
             return None
-        children = [child.stack_key() if isinstance(child, Constraint) else None for child in self.children()]
-        settings = {name: setting for name, setting in vars(self).items() if name not in _NO_SETTINGS}
-        if None in children or not all(isinstance(setting, Hashable) for setting in settings.values()):
-            return None
-        return (type(self), *settings.items(), *children)
+        settings: list[Any] = [type(self)]
+        for name, setting in vars(self).items():
+            if name not in _NO_SETTINGS:
+                if type(setting) not in _COMPARED:
+                    return None
+                settings += name, setting
+        for child in self._modules.values():
+            key = child.stack_key() if isinstance(child, Constraint) else None
+            if key is None:
+                return None
+            settings.append(key)
+        return settings
 
     def hold_stack(self) -> None:
         """Be one for stacks: the buffers have become stacks. (It is a copy that is told so.)"""
@@ -268,6 +275,8 @@ class Constraint(nn.Module, ABC):
 
 # What a module has, and what a constraint notes of an assignment: no part of the map.
 _NO_SETTINGS = frozenset([*vars(nn.Module()), "strict", "distance", "_checked"])
+# Settings that say what they are when they are compared.
+_COMPARED = frozenset([bool, int, float, str, tuple, list, torch.Size, type(None)])
 
 
 def distance_between(moved: Tensor, value: Tensor) -> Tensor:

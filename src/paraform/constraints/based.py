@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Based(Constraint):
         self._checked.note(base)
         return base
 
-    def stack_key(self) -> Hashable | None:
+    def stack_key(self) -> object:
         """As ever; None while the base is still to be looked at, which replaces it here."""
         base = self.base
         return super().stack_key() if base is not None and self._checked.is_needless(base) else None

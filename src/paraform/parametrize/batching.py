@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn import Module, Parameter
 from torch.nn.modules.module import _has_any_global_hook
 
 from .chain import ParametrizationList
+from .record import guards_of, modules_of
 from .twin import twin_of
 
 # More entries than this keep a machine busy by themselves, and evaluating what nobody reads would cost.
@@ -22,7 +23,7 @@ def alike(model: Module) -> dict[Module, list[ParametrizationList]]:
     """The chains of ``model``, each with those that may be like it (itself among them): a first, quick sorting."""
     kinds: dict[Hashable, list[ParametrizationList]] = {}
     groups: dict[Module, list[ParametrizationList]] = {}
-    for module in model.modules():
+    for module in modules_of(model):
         if isinstance(module, ParametrizationList):
             kind: Hashable = module
             if all(hasattr(step, "stack_key") for step in module._modules.values()):
@@ -33,49 +34,57 @@ def alike(model: Module) -> dict[Module, list[ParametrizationList]]:
 
 
 def equal_to(chain: ParametrizationList, others: Iterable[ParametrizationList]) -> list[ParametrizationList]:
-    """``chain``, and those of the ``others`` that one call can evaluate with it."""
-    key = _key(chain)
-    return [chain, *(other for other in others if other is not chain and key is not None and _key(other) == key)]
+    """``chain``, and those of the ``others`` that one call can evaluate with it, as they are now."""
+    settings, tensors = _settings(chain), _tensors_of(chain)
+    if (
+        settings is None
+        or not all(map(_can_be_stacked, tensors))
+        or any(tensor.requires_grad for tensor in tensors[chain.ntensors :])  # which are no originals
+        or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    ):
+        return [chain]
+    check = guards_of(tensors, real=True).check
+    equal = [other for other in others if other is not chain and _settings(other) == settings]
+    return [chain, *[other for other in equal if check(*_tensors_of(other))]]
 
 
-def _key(chain: ParametrizationList) -> Hashable | None:
-    """What two chains share that can be evaluated together, as they are now; None where a chain is for itself."""
+def _settings(chain: ParametrizationList) -> list[object] | None:
+    """All but the tensors that two chains share that can be evaluated together; None where a chain is for itself."""
+    off, steps = chain._off, chain._modules
     if (
         type(chain) is not ParametrizationList
         or chain.unsafe
-        or len(chain._off) == len(chain._modules)  # the value is the original itself
-        or _has_any_global_hook()
+        or len(off) == len(steps)  # the value is the original itself
     ):
         return None
-    steps = chain._modules.values()
-    keys = [step.stack_key() if hasattr(step, "stack_key") else None for step in steps]
-    tensors = [_tensors_key(module, module is chain) for module in chain.modules()]
-    if None in keys or None in tensors:
-        return None
-    return (chain.is_tensor, chain.ntensors, *chain._modules, chain._off, *keys, *tensors)
+    settings: list[object] = [chain.is_tensor, chain.ntensors, off, *steps]
+    for step in steps.values():
+        stack_key: Callable[[], object] | None = getattr(step, "stack_key", None)
+        key = None if stack_key is None else stack_key()
+        if key is None:
+            return None
+        settings.append(key)
+    for module in modules_of(chain):
+        if (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or (module is not chain and module._parameters)
+        ):
+            return None
+        settings.append((module.training, *[name for name, x in module._buffers.items() if x is not None]))
+    return settings
 
 
-def _tensors_key(module: Module, is_chain: bool) -> Hashable | None:
-    """What is to be the same about the tensors of a module, which has no hooks."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-        return None
-    key: list[tuple[Any, ...]] = [(module.training,)]
-    for holder in (module._parameters, module._buffers):
-        for name, tensor in holder.items():
-            if tensor is None:
-                key.append((name,))
-                continue
-            if (
-                type(tensor) not in (Tensor, Parameter)
-                or tensor.layout != torch.strided
-                or tensor.is_nested
-                or tensor.is_inference()
-                or tensor.numel() > _LARGE
-                or (tensor.requires_grad and not is_chain)
-            ):
-                return None
-            key.append((name, type(tensor), tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad))
-    return tuple(key)
+def _can_be_stacked(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.layout == torch.strided
+        and not tensor.is_nested
+        and not tensor.is_inference()
+        and tensor.numel() <= _LARGE
+    )
 
 
 def evaluate(chains: Sequence[ParametrizationList]) -> tuple[Tensor, ...]:
@@ -91,22 +100,29 @@ def evaluate(chains: Sequence[ParametrizationList]) -> tuple[Tensor, ...]:
 
 def _stacked(chains: Sequence[ParametrizationList]) -> ParametrizationList:
     """One of the chains once more, with stacks of the tensors of all in place of its own."""
-    slots = [[tensor for module in chain.modules() for tensor in _tensors_of(module)] for chain in chains]
-    stacks = {id(tensors[0]): torch.stack(tensors) for tensors in zip(*slots, strict=True)}
+    tensors = zip(*map(_tensors_of, chains), strict=True)
+    stacks = {id(together[0]): torch.stack(together) for together in tensors}
     batch = twin_of(chains[0], lambda tensor: stacks[id(tensor)])
-    for module in batch.modules():
-        if hasattr(module, "hold_stack"):
-            module.hold_stack()
+    for module in modules_of(batch):
+        hold_stack: Callable[[], None] | None = getattr(module, "hold_stack", None)
+        if hold_stack is not None:
+            hold_stack()
     return batch
 
 
-def _tensors_of(module: Module) -> list[Tensor]:
-    return [tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None]
+def _tensors_of(chain: ParametrizationList) -> list[Tensor]:
+    """All tensors, the originals first."""
+    tensors: list[Tensor] = []
+    for module in modules_of(chain):
+        tensors += [tensor for tensor in module._parameters.values() if tensor is not None]
+        tensors += [tensor for tensor in module._buffers.values() if tensor is not None]
+    return tensors
 
 
 def _apart(stack: Tensor) -> tuple[Tensor, ...]:
     """The tensors of a stack. Not as views of it, in which a write to one is a write to all."""
-    return torch.unbind_copy(stack)  # type: ignore[no-any-return]
+    values: tuple[Tensor, ...] = torch.unbind_copy(stack)  # type: ignore[func-returns-value, assignment]
+    return values
 
 
 class _Evaluation(torch.autograd.Function):
@@ -141,9 +157,7 @@ class _Evaluation(torch.autograd.Function):
             points, value = _again(ctx, used)
         wanted = [point for point in points if point.requires_grad]
         found = iter(
-            torch.autograd.grad(
-                value, wanted, gradient, keep, create_graph=torch.is_grad_enabled(), allow_unused=True
-            )
+            torch.autograd.grad(value, wanted, gradient, keep, create_graph=torch.is_grad_enabled(), allow_unused=True)
         )
         result: list[Tensor | None] = [None] * len(ctx.raws)
         for place, point in enumerate(points):

@@ -66,19 +66,33 @@ class Scope:
         if len(chains) > 1:
             values = self._compute_together(chains)
             if values is not None:
-                records = [self._keep((each, None, modes), *kept) for each, *kept in zip(chains, values, begun)]
-                return values[0], records[0]
+                return values[0], self._keep_together(chains, values, begun, modes)
         value, is_own = self._compute(chain, evaluate)
         return value, self._keep((chain, None if is_own else evaluate, modes), value, begun[0])
 
-    def _keep(self, key: tuple[Any, ...], value: Tensor, begun: Begun) -> Record | None:
+    def _keep(self, key: tuple[Any, ...], value: Tensor, begun: Begun, like: Record | None = None) -> Record | None:
         try:
             real = self.replay[2:] == _PLAIN[2:] and key[-1][-1] is None
-            record = self._records[key] = Record(key[0], value, begun, real)
+            record = self._records[key] = Record(key[0], value, begun, real, like)
         except UntraceableError:
             self._records.pop(key, None)
             return None
         return record
+
+    def _keep_together(
+        self,
+        chains: Sequence[ParametrizationList],
+        values: Sequence[Tensor],
+        begun: Sequence[Begun],
+        modes: tuple[Any, ...],
+    ) -> Record | None:
+        """Keep the values of equal chains; the record of the first, if it can be kept."""
+        first = record = self._keep((chains[0], None, modes), values[0], begun[0])
+        for chain, value, before in zip(chains[1:], values[1:], begun[1:], strict=True):
+            record = self._keep((chain, None, modes), value, before, record or first)
+            if record is not None and modes[2] is None and thread.scopes[0] is self and thread.recent is not None:
+                thread.recent[chain] = record  # as :func:`read` would do for each
+        return first
 
     def _equal(self, chain: ParametrizationList, modes: tuple[Any, ...]) -> list[ParametrizationList]:
         """``chain``, and those without a value that can be evaluated together with it."""
