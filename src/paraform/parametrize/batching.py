@@ -121,6 +121,8 @@ def _tensors_of(chain: ParametrizationList) -> list[Tensor]:
 
 def _apart(stack: Tensor) -> tuple[Tensor, ...]:
     """The tensors of a stack. Not as views of it, in which a write to one is a write to all."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(stack):  # which has no rule for the copy
+        return tuple([tensor.clone() for tensor in stack.unbind()])
     values: tuple[Tensor, ...] = torch.unbind_copy(stack)  # type: ignore[func-returns-value, assignment]
     return values
 
