@@ -121,8 +121,6 @@ def _tensors_of(chain: ParametrizationList) -> list[Tensor]:
 
 def _apart(stack: Tensor) -> tuple[Tensor, ...]:
     """The tensors of a stack. Not as views of it, in which a write to one is a write to all."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(stack):  # which has no rule for the copy
-        return tuple([tensor.clone() for tensor in stack.unbind()])
     values: tuple[Tensor, ...] = torch.unbind_copy(stack)  # type: ignore[func-returns-value, assignment]
     return values
 
@@ -165,8 +163,9 @@ class _Evaluation(torch.autograd.Function):
         for place, point in enumerate(points):
             each = next(found) if point.requires_grad else None
             if each is not None:
-                for index, grad in zip(used, _apart(each), strict=True):
-                    result[index * len(points) + place] = grad
+                for index, grad in zip(used, each.unbind(), strict=True):
+                    # Not unbind_copy, for which a batch of gradients has no rule.
+                    result[index * len(points) + place] = grad.clone()
         return None, *result
 
 
