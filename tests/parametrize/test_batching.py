@@ -130,7 +130,7 @@ def test_kernels_under_flatten_are_batched(sizes: list[int]) -> None:
 
 
 def test_large_tensors_are_evaluated_alone(sizes: list[int]) -> None:
-    model = Layers(Skew, 2, 129)
+    model = Layers(Skew, 2, 65)
     with parametrize.cached(model):
         model.values()
     assert sizes == []

@@ -40,6 +40,9 @@ class Constraint(nn.Module, ABC):
             vector is: a trained factor in front of the set then adds a dimension. (:class:`Scaled` asks for it.)
         decays: whether weight decay of the raw tensor is one of the value, as where the map is linear; a tuple where
             there are several raw tensors. :func:`paraform.param_groups` asks for it.
+        stacks: whether ``forward`` changes nothing, and maps a stack of raw tensors, in a new first dimension and with
+            stacks in place of the buffers too, to the stack of the values: then ``cached(model)`` evaluates equals as
+            one batch. It is not inherited, for it is a promise about one ``forward``: a class says so itself.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -59,8 +62,6 @@ class Constraint(nn.Module, ABC):
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
     stacks: bool = False
-    """Whether ``forward`` changes nothing, and maps a stack of raw tensors, in a new first dimension and with stacks in
-    place of the buffers too, to the stack of the values. No class inherits that: each says so itself."""
     _clearance: float = 0.0
     """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
@@ -159,12 +160,10 @@ class Constraint(nn.Module, ABC):
         """
         if not vars(type(self)).get("stacks", False):
             return None
-        settings: list[Any] = [type(self)]
-        for name, setting in vars(self).items():
-            if name not in _NO_SETTINGS:
-                if type(setting) not in _COMPARED:
-                    return None
-                settings += name, setting
+        named = [(name, setting) for name, setting in vars(self).items() if name not in _NO_SETTINGS]
+        if not _COMPARED.issuperset([type(setting) for _, setting in named]):
+            return None
+        settings: list[Any] = [type(self), *named]
         for child in self._modules.values():
             key = child.stack_key() if isinstance(child, Constraint) else None
             if key is None:

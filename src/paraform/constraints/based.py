@@ -58,7 +58,7 @@ class Based(Constraint):
 
     def stack_key(self) -> object:
         """As ever; None while the base is still to be looked at, which replaces it here."""
-        base = self.base
+        base = self._buffers["base"]  # at hand sooner than by its name
         return super().stack_key() if base is not None and self._checked.is_needless(base) else None
 
     def hold_stack(self) -> None:

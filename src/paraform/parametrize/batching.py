@@ -15,8 +15,10 @@ from .chain import ParametrizationList
 from .record import guards_of, modules_of
 from .twin import twin_of
 
-# More entries than this keep a machine busy by themselves, and evaluating what nobody reads would cost.
-_LARGE = 2**14
+# A tensor with more entries, 64 x 64, keeps a machine busy by itself: at 128 x 128 there is little left to gain (less
+# than a factor of 2 on two cores), and a batch costs where only one of its values is read. Beyond 150 x 150 torch's LU
+# factors of a batch are wrong under several threads besides (pytorch issue 142815).
+_LARGE = 2**12
 
 
 def alike(model: Module) -> dict[Module, list[ParametrizationList]]:
@@ -26,7 +28,8 @@ def alike(model: Module) -> dict[Module, list[ParametrizationList]]:
     for module in modules_of(model):
         if isinstance(module, ParametrizationList):
             kind: Hashable = module
-            if all(hasattr(step, "stack_key") for step in module._modules.values()):
+            small = module.shape is not None and module.shape.numel() <= _LARGE
+            if small and all(hasattr(step, "stack_key") for step in module._modules.values()):
                 kind = (module.shape, *map(type, module._modules.values()))
             groups[module] = kinds.setdefault(kind, [])
             groups[module].append(module)
@@ -112,11 +115,11 @@ def _stacked(chains: Sequence[ParametrizationList]) -> ParametrizationList:
 
 def _tensors_of(chain: ParametrizationList) -> list[Tensor]:
     """All tensors, the originals first."""
-    tensors: list[Tensor] = []
+    tensors: list[Tensor | None] = []
     for module in modules_of(chain):
-        tensors += [tensor for tensor in module._parameters.values() if tensor is not None]
-        tensors += [tensor for tensor in module._buffers.values() if tensor is not None]
-    return tensors
+        tensors += module._parameters.values()
+        tensors += module._buffers.values()
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def _apart(stack: Tensor) -> tuple[Tensor, ...]:

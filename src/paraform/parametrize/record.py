@@ -58,7 +58,7 @@ class Record:
         if not isinstance(value, Tensor):
             raise UntraceableError("only tensors count what is written to them")
         modules = modules_of(chain)
-        absent, watched, tensors = _tensor_slots(modules)
+        absent, watched, tensors = _tensor_slots(modules, checked=like is not None)
         if begin(chain) != begun:
             raise UntraceableError("an original was written to while the value was computed")
         self.value = value
@@ -158,19 +158,24 @@ def _module_slots(modules: list[Module]) -> list[tuple[Any, ...]]:
     return slots
 
 
-def _tensor_slots(modules: list[Module]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[Tensor]]:
+def _tensor_slots(modules: list[Module], checked: bool) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[Tensor]]:
     """The parameters and buffers of modules, and what they are made of.
 
-    Where none stands; where each stands, with itself, its version and its address; and each once.
+    Where none stands; where each stands, with itself, its version and its address; and each once. ``checked`` tensors
+    are all different, with entries and versions, and made of nothing else.
     """
     absent: list[tuple[Any, ...]] = []
     watched: list[tuple[Any, ...]] = []
-    unique: dict[int, Tensor] = {}
+    unique: dict[int, Tensor] = {}  # by identity
     holders = [holder for module in modules for holder in (module._parameters, module._buffers)]
     for holder in holders:  # which grows
         for name, tensor in holder.items():
             if tensor is None:
                 absent.append((holder, name, None, None, None))
+                continue
+            if checked:
+                unique[len(unique)] = tensor
+                watched.append((holder, name, tensor, tensor._version, _address(tensor)))
                 continue
             if tensor.is_inference() or tensor.is_nested:
                 raise UntraceableError("inference tensors do not count what is written to them, nested have no shape")
