@@ -158,7 +158,9 @@ def _module_slots(modules: list[Module]) -> list[tuple[Any, ...]]:
     return slots
 
 
-def _tensor_slots(modules: list[Module], checked: bool) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[Tensor]]:
+def _tensor_slots(
+    modules: list[Module], checked: bool
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[Tensor]]:
     """The parameters and buffers of modules, and what they are made of.
 
     Where none stands; where each stands, with itself, its version and its address; and each once. ``checked`` tensors
