@@ -263,6 +263,23 @@ def test_second_and_third_derivatives_are_those_of_each_alone(which: tuple[int, 
     torch.testing.assert_close(together, alone, rtol=1e-7, atol=1e-8)
 
 
+def test_higher_derivatives_are_those_at_the_numbers_of_the_forward_pass() -> None:
+    model = Layers()
+
+    def derivatives(step: float) -> tuple[Tensor, ...]:
+        loss = losses(model, ALL)
+        with torch.no_grad():
+            for raw in model.raws:
+                raw.detach().add_(step)
+        first = torch.autograd.grad(loss, model.raws, create_graph=True)
+        return (*first, *torch.autograd.grad(torch.stack(first).square().sum(), model.raws))
+
+    alone = derivatives(0.0)
+    with parametrize.cached(model):
+        together = derivatives(1.0)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_a_vectorized_jacobian_goes_through_a_batch() -> None:
     model = Layers()
 
@@ -412,7 +429,7 @@ def test_a_checkpointed_region_that_enters_the_context_itself_is_right() -> None
     torch.testing.assert_close(kept, free)
 
 
-def test_transforms_in_and_around_the_context_are_right() -> None:
+def test_transforms_in_and_around_the_context_compute_their_own(sizes: list[int]) -> None:
     model, x = Layers(), torch.randn(2, 3)
     parameters = dict(model.named_parameters())
 
@@ -422,6 +439,7 @@ def test_transforms_in_and_around_the_context_are_right() -> None:
 
     plain = torch.func.grad(lambda given: functional_call(model, given, (x,)).square().sum())(parameters)
     torch.testing.assert_close(torch.func.grad(loss)(parameters), plain)
+    assert sizes == []
     with parametrize.cached(model):
         torch.testing.assert_close(torch.func.grad(loss)(parameters), plain)
         torch.testing.assert_close(torch.vmap(model)(x), model(x))
