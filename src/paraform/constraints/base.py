@@ -163,13 +163,8 @@ class Constraint(nn.Module, ABC):
         named = [(name, setting) for name, setting in vars(self).items() if name not in _NO_SETTINGS]
         if not _COMPARED.issuperset([type(setting) for _, setting in named]):
             return None
-        settings: list[Any] = [type(self), *named]
-        for child in self._modules.values():
-            key = child.stack_key() if isinstance(child, Constraint) else None
-            if key is None:
-                return None
-            settings.append(key)
-        return settings
+        children = [getattr(child, "stack_key", type(None))() for child in self._modules.values()]
+        return None if any(child is None for child in children) else [type(self), *named, *children]
 
     def hold_stack(self) -> None:
         """Be one for stacks: the buffers have become stacks. (It is a copy that is told so.)"""
