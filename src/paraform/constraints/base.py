@@ -168,8 +168,9 @@ class Constraint(nn.Module, ABC):
         named = [(name, setting) for name, setting in vars(self).items() if name not in _NO_SETTINGS]
         if not _COMPARED.issuperset([type(setting) for _, setting in named]):
             return None
-        children = [getattr(child, "stack_key", type(None))() for child in self._modules.values()]
-        return None if any(child is None for child in children) else [type(self), *named, *children]
+        children: list[Any] = list(self._modules.values())
+        keys = [child.stack_key() if hasattr(child, "stack_key") else None for child in children]
+        return None if any(key is None for key in keys) else [type(self), *named, *keys]
 
     def hold_stack(self) -> None:
         """Be one for stacks: the buffers have become stacks. (It is a copy that is told so.)"""
@@ -273,7 +274,7 @@ class Constraint(nn.Module, ABC):
 
 
 # What a module has, and what a constraint notes of an assignment: no part of the map.
-_NO_SETTINGS = frozenset([*vars(nn.Module()), "strict", "distance", "_checked"])
+_NO_SETTINGS = frozenset([*vars(nn.Module()), "strict", "distance", "_checked", "_moves"])
 # Settings that say what they are when they are compared.
 _COMPARED = frozenset([bool, int, float, str, tuple, list, torch.Size, type(None)])
 

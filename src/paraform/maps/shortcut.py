@@ -66,17 +66,20 @@ class _Shortcut(torch.autograd.Function):
         if gone is None:
             return None
         value, gradient, kept = gone
-        ctx.save_for_backward(raw, base, value, *kept)
-        ctx.move, ctx.gradient = move, gradient
+        # The numbers of now: an optimizer may step before a backward pass, which needs those of this forward pass.
+        numbers = raw.new_zeros(()).expand_as(raw) if way is at_rest else raw.detach().clone()
+        ctx.save_for_backward(numbers, base, value, *kept)
+        ctx.raw, ctx.move, ctx.gradient = raw, move, gradient
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        raw, base, *kept = ctx.saved_tensors
+        numbers, base, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return ctx.gradient(gradient, base, *kept), None, None, None, None
         # Somebody differentiates the derivative.
-        return torch.autograd.grad(ctx.move(base, raw), raw, gradient, create_graph=True)[0], None, None, None, None
+        value = ctx.move(base, numbers + (ctx.raw - ctx.raw.detach()))
+        return torch.autograd.grad(value, ctx.raw, gradient, create_graph=True)[0], None, None, None, None
 
 
 def is_square(x: Tensor) -> bool:
