@@ -7,7 +7,7 @@ WORKERS ?= 2
 # An environment variable, not an option of pip, so that it also pins what the package is built with.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench growth docs clean
 
 demo: $(VENV)/.tools
 	$(BIN)/paraform demo
@@ -23,6 +23,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/reads.py
+	$(BIN)/python -m benchmarks.table
+
+growth: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.growth
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.complaints.page
