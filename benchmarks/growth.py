@@ -48,7 +48,7 @@ class Line:
     name: str
     call: Callable[[int], Callable[[], object]]
     """What to time, for a size."""
-    colour: str
+    kind: str
     style: str
     until: float = math.inf
     """The largest size that is asked of it."""
@@ -144,7 +144,9 @@ def draw(path: Path, found: Sequence[Mapping[str, Mapping[int, float]]], about: 
             points = lines[line.name]
             label = f"{line.name}: {plot.x}$^{{{power(points):.1f}}}$"
             milliseconds = [1e3 * seconds for seconds in points.values()]
-            axes.plot(list(points), milliseconds, line.style, color=line.colour, label=label, marker="o", markersize=3)
+            axes.plot(
+                list(points), milliseconds, line.style, color=COLOURS[line.kind], label=label, marker="o", markersize=3
+            )
         axes.set(xscale="log", yscale="log", xlabel=plot.x, ylabel="milliseconds of value and gradient")
         axes.set_xticks(plot.sizes, [str(size) for size in plot.sizes], minor=False)
         axes.xaxis.set_minor_locator(NullLocator())
@@ -169,13 +171,13 @@ def main() -> None:
         for plot in PLOTS:
             print(plot.title)
             found.append(measure(plot, QUICK if asked.quick else SECONDS))
-    RESULTS.mkdir(exist_ok=True)
-    draw(RESULTS / "growth.png", found, about)
     plots = [
         {"title": plot.title, "x": plot.x, "seconds": lines, "powers": {name: power(lines[name]) for name in lines}}
         for plot, lines in zip(PLOTS, found, strict=True)
     ]
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "growth.json").write_text(json.dumps({"machine": about.as_json(), "plots": plots}, indent=1) + "\n")
+    draw(RESULTS / "growth.png", found, about)
 
 
 if __name__ == "__main__":

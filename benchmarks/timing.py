@@ -22,7 +22,7 @@ from torch.utils.benchmark import Timer
 
 THREADS = int(os.environ.get("THREADS", "2"))  # one is calmer on a machine that others use: no thread waits for another
 BLOCK = 0.005  # seconds of one run at least, long against the clock and short against an interruption
-ROUNDS = (6, 200)  # at least, at most
+ROUNDS = (5, 200)  # at least, at most
 QUICK_ROUNDS = (3, 30)
 
 Call = Callable[[], object]
@@ -74,14 +74,13 @@ def time_together(calls: Mapping[str, Call], seconds: float, rounds: tuple[int, 
     """
     end = time.perf_counter() + seconds
     timers = {name: Timer("call()", globals={"call": call}, num_threads=THREADS) for name, call in calls.items()}
-    numbers = {name: max(1, round(BLOCK / timer.timeit(1).mean)) for name, timer in timers.items()}
     times: Times = {name: [] for name in calls}
     least, most = rounds
     for i in range(most):
         if i >= least and time.perf_counter() > end:
             break
         for name in list(calls)[:: -1 if i % 2 else 1]:
-            times[name].append(timers[name].timeit(numbers[name]).mean)
+            times[name].append(timers[name].blocked_autorange(min_run_time=BLOCK).median)
     return times
 
 

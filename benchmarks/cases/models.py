@@ -21,8 +21,8 @@ BATCH = 64
 LAYERS = 64
 STEPS = 20
 """How many are taken before any is timed."""
-RATE = 0.01
-"""At which the layer learns: its first step turns it by 0.3 (n = 512) or 0.5 radians (n = 1024), the 12th by 0.1."""
+RATE = 50.0
+"""With it the loss falls, and the skew matrix of torch's layer has a spectral norm of about 3 when it is timed."""
 
 Register = Callable[[nn.Module], nn.Module]
 Cached = Callable[[nn.Module], AbstractContextManager[None]]
@@ -60,7 +60,7 @@ def training(train: Train) -> Make:
 
         def step() -> None:
             optimizer.zero_grad()
-            F.mse_loss(layer(x), y, reduction="sum").div(BATCH).backward()
+            F.mse_loss(layer(x), y).backward()
             optimizer.step()
 
         for _ in range(STEPS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,22 +36,32 @@ def alike(model: Module) -> dict[Module, list[ParametrizationList]]:
     return groups
 
 
-def equal_to(chain: ParametrizationList, others: Iterable[ParametrizationList]) -> list[ParametrizationList]:
+Members = dict[ParametrizationList, list[Tensor]]
+"""Chains, and all tensors of each."""
+
+
+def equal_to(chain: ParametrizationList, others: Iterable[ParametrizationList]) -> Members:
     """``chain``, and those of the ``others`` that one call can evaluate with it, as they are now."""
-    settings, tensors = _settings(chain), _tensors_of(chain)
+    modules = modules_of(chain)
+    settings, tensors = _settings(chain, modules), _tensors_of(modules)
+    equal = {chain: tensors}
     if (
         settings is None
         or not all(map(_can_be_stacked, tensors))
         or any(tensor.requires_grad for tensor in tensors[chain.ntensors :])  # which are no originals
         or _has_any_global_hook()  # type: ignore[no-untyped-call]
     ):
-        return [chain]
+        return equal
     check = guards_of(tensors, real=True).check
-    equal = [other for other in others if other is not chain and _settings(other) == settings]
-    return [chain, *[other for other in equal if check(*_tensors_of(other))]]
+    for other in others:
+        if other is not chain and _settings(other, modules := modules_of(other)) == settings:
+            tensors = _tensors_of(modules)
+            if check(*tensors):
+                equal[other] = tensors
+    return equal
 
 
-def _settings(chain: ParametrizationList) -> list[object] | None:
+def _settings(chain: ParametrizationList, modules: list[Module]) -> list[object] | None:
     """All but the tensors that two chains share that can be evaluated together; None where a chain is for itself."""
     off, steps = chain._off, chain._modules
     if (
@@ -67,7 +77,7 @@ def _settings(chain: ParametrizationList) -> list[object] | None:
         if key is None:
             return None
         settings.append(key)
-    for module in modules_of(chain):
+    for module in modules:
         if (
             module._forward_hooks
             or module._forward_pre_hooks
@@ -90,22 +100,21 @@ def _can_be_stacked(tensor: Tensor) -> bool:
     )
 
 
-def evaluate(chains: Sequence[ParametrizationList]) -> tuple[Tensor, ...]:
+def evaluate(members: Members) -> tuple[Tensor, ...]:
     """The values of chains that are :func:`equal_to` one another. Each has its own memory and its own gradient."""
-    raws = [raw for chain in chains for raw in chain.originals()]
+    raws = [raw for chain in members for raw in chain.originals()]
     with torch.no_grad():
-        batch = _stacked(chains)
+        batch = _stacked(members)
     if torch.is_grad_enabled() and any(raw.requires_grad for raw in raws):
         values: tuple[Tensor, ...] = _Evaluation.apply(batch, *raws)  # type: ignore[no-untyped-call]
         return values
     return _apart(batch())
 
 
-def _stacked(chains: Sequence[ParametrizationList]) -> ParametrizationList:
+def _stacked(members: Members) -> ParametrizationList:
     """One of the chains once more, with stacks of the tensors of all in place of its own."""
-    tensors = zip(*map(_tensors_of, chains), strict=True)
-    stacks = {id(together[0]): torch.stack(together) for together in tensors}
-    batch = twin_of(chains[0], lambda tensor: stacks[id(tensor)])
+    stacks = {id(together[0]): torch.stack(together) for together in zip(*members.values(), strict=True)}
+    batch = twin_of(next(iter(members)), lambda tensor: stacks[id(tensor)])
     for module in modules_of(batch):
         hold_stack: Callable[[], None] | None = getattr(module, "hold_stack", None)
         if hold_stack is not None:
@@ -113,10 +122,10 @@ def _stacked(chains: Sequence[ParametrizationList]) -> ParametrizationList:
     return batch
 
 
-def _tensors_of(chain: ParametrizationList) -> list[Tensor]:
-    """All tensors, the originals first."""
+def _tensors_of(modules: list[Module]) -> list[Tensor]:
+    """All tensors of a chain with these modules, the originals first."""
     tensors: list[Tensor | None] = []
-    for module in modules_of(chain):
+    for module in modules:
         tensors += module._parameters.values()
         tensors += module._buffers.values()
     return [tensor for tensor in tensors if tensor is not None]

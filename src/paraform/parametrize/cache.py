@@ -66,7 +66,7 @@ class Scope:
         if len(chains) > 1:
             values = self._compute_together(chains)
             if values is not None:
-                return values[0], self._keep_together(chains, values, begun, modes)
+                return values[0], self._keep_together([*chains], values, begun, modes)
         value, is_own = self._compute(chain, evaluate)
         return value, self._keep((chain, None if is_own else evaluate, modes), value, begun[0])
 
@@ -94,19 +94,19 @@ class Scope:
                 thread.recent[chain] = record  # as :func:`read` would do for each
         return first
 
-    def _equal(self, chain: ParametrizationList, modes: tuple[Any, ...]) -> list[ParametrizationList]:
+    def _equal(self, chain: ParametrizationList, modes: tuple[Any, ...]) -> batching.Members:
         """``chain``, and those without a value that can be evaluated together with it."""
         alike = self._alike.get(chain, ())
         if len(alike) < 2 or self.replay != _PLAIN or modes[-1] is not None:
-            return [chain]
+            return {chain: []}
         records = ((other, self._records.get((other, None, modes))) for other in alike)
         missing = [other for other, record in records if record is None or not record.holds()]
         return batching.equal_to(chain, missing)
 
-    def _compute_together(self, chains: Sequence[ParametrizationList]) -> Sequence[Tensor] | None:
+    def _compute_together(self, chains: batching.Members) -> Sequence[Tensor] | None:
         """The values of equal chains; None where that fails, and each has to say for itself what is wrong."""
         if self.frozen:
-            check_evaluating(chains[0])
+            check_evaluating(next(iter(chains)))
         try:
             with self._recording():
                 return batching.evaluate(chains)
