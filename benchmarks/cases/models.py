@@ -21,8 +21,9 @@ BATCH = 64
 LAYERS = 64
 STEPS = 20
 """How many are taken before any is timed."""
-RATE = 50.0
-"""With it the loss falls, and the skew matrix of torch's layer has a spectral norm of about 3 when it is timed."""
+RATE = 5.0
+"""At which the layer learns: the first step turns it by 0.3 radians, and the 12th, when most of the loss is gone, by
+0.1. With ten times as much it turns by 3 radians at every step, and the loss stays high."""
 
 Register = Callable[[nn.Module], nn.Module]
 Cached = Callable[[nn.Module], AbstractContextManager[None]]

@@ -1,6 +1,7 @@
 """The ways around a map: the same value and the same derivatives, of every order, as the map's own operations give."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -63,16 +64,51 @@ def test_transforms_give_what_autograd_gives(move: Callable, size: float) -> Non
     def loss(raw: Tensor) -> Tensor:
         return (move(base, raw) * by_value).sum()
 
+    def of_all(like: Tensor, raw: Tensor) -> Tensor:
+        return move(base.expand_as(like), raw)
+
     torch.testing.assert_close(torch.func.grad(loss)(raw.detach()), expected)
     stack = torch.stack([raw.detach(), raw.detach() / 2])
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(stack)[0], expected)
     direction = torch.randn_like(raw)
     _, along = torch.func.jvp(loss, (raw.detach(),), (direction,))
     torch.testing.assert_close(along, (expected * direction).sum())
-    rows = torch.autograd.functional.jacobian(loss, raw.detach(), vectorize=True)
-    torch.testing.assert_close(rows, expected)
+    for whole in (raw.detach(), stack):
+        rows = [
+            torch.autograd.functional.jacobian(partial(of_all, whole), whole, vectorize=way) for way in (True, False)
+        ]
+        torch.testing.assert_close(*rows)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(torch.autograd.grad(compiled(raw), raw)[0], expected)
+
+
+@EACH_MAP
+@SIZES
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_step_before_the_backward_pass_does_not_change_the_gradient(
+    move: Callable, size: float, create_graph: bool
+) -> None:
+    base, raw = point((4, 4), size)
+    by_value = torch.randn(4, 4, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((move(base, raw) * by_value).sum(), raw, create_graph=create_graph)
+    value = (move(base, raw) * by_value).sum()
+    with torch.no_grad():
+        raw.add_(1)
+    (found,) = torch.autograd.grad(value, raw, create_graph=create_graph)
+    torch.testing.assert_close(found, expected)
+
+
+@EACH_MAP
+def test_inside_a_transform_of_something_else_a_map_is_as_ever(move: Callable) -> None:
+    base, raw = point((4, 4), 0.1)
+    value = move(base, raw)
+    for transform in (torch.func.vmap, torch.func.grad):
+        inside = transform(lambda x: x * move(base, raw).detach().sum())
+        torch.testing.assert_close(
+            inside(torch.ones(3) if transform is torch.func.vmap else torch.tensor(1.0)).max(),
+            value.detach().sum(),
+            check_dtype=False,
+        )
 
 
 @EACH_MAP

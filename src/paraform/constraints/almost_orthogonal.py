@@ -49,6 +49,8 @@ class AlmostOrthogonal(Based):
     (tensor(True), tensor(True))
     """
 
+    stacks = True
+
     def __init__(self, slack: float, *, slices: bool = False, strict: bool = False) -> None:
         require_number("AlmostOrthogonal", "slack", slack)
         if not 0 < slack < 1:

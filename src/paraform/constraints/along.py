@@ -16,6 +16,10 @@ class Along(Constraint):
         super().__init__(strict=strict)
         self.dim = dim
 
+    def hold_stack(self) -> None:
+        """Count the stack's dimension, where dimensions are counted from the front."""
+        self.dim += self.dim >= 0
+
     def _dims(self, value: Tensor) -> tuple[int, ...]:
         return (self.dim,)
 

@@ -42,6 +42,7 @@ class UnitNorm(Along):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.on_sphere(raw, self.dim)
@@ -99,6 +100,8 @@ class Ball(Along):
     >>> 2 * torch.atanh(table.weight.norm(dim=-1))
     tensor([1.0986, 5.2933], grad_fn=...)
     """
+
+    stacks = True
 
     def __init__(self, radius: float = 1.0, dim: int = -1, *, strict: bool = False) -> None:
         if not 0 < radius < math.inf:

@@ -40,6 +40,9 @@ class Constraint(nn.Module, ABC):
             vector is: a trained factor in front of the set then adds a dimension. (:class:`Scaled` asks for it.)
         decays: whether weight decay of the raw tensor is one of the value, as where the map is linear; a tuple where
             there are several raw tensors. :func:`paraform.param_groups` asks for it.
+        stacks: whether ``forward`` changes nothing, and maps a stack of raw tensors, in a new first dimension and with
+            stacks in place of the buffers too, to the stack of the values: then ``cached(model)`` evaluates equals as
+            one batch. It is not inherited, for it is a promise about one ``forward``: a class says so itself.
 
     >>> from torch import nn
     >>> from paraform.parametrize import register_parametrization
@@ -58,6 +61,7 @@ class Constraint(nn.Module, ABC):
     ``weight_g``) to ``original0`` or the name of a buffer; None for what is not read."""
     decays: bool | tuple[bool, ...] = False
     fixed_size: bool = False
+    stacks: bool = False
     _clearance: float = 0.0
     """How far inside of an open set, relative to the size, its points are represented well (:class:`Scaled` asks)."""
 
@@ -151,6 +155,25 @@ class Constraint(nn.Module, ABC):
             ValueError: it is foreign and does not say what its value is.
         """
         return None
+
+    def stack_key(self) -> object:
+        """What two constraints share that one call can evaluate; None where this one is evaluated alone.
+
+        One of them is called then, for all, with stacks (in a new first dimension) of their raw tensors, and of their
+        buffers in place of its own, after :meth:`hold_stack`. Equal keys are to say that this gives the stack of their
+        values. Shapes, dtypes, devices and modes of what is stacked are compared besides.
+        """
+        if not vars(type(self)).get("stacks", False):
+            return None
+        named = [(name, setting) for name, setting in vars(self).items() if name not in _NO_SETTINGS]
+        if not _COMPARED.issuperset([type(setting) for _, setting in named]):
+            return None
+        children: list[Any] = list(self._modules.values())
+        keys = [child.stack_key() if hasattr(child, "stack_key") else None for child in children]
+        return None if any(key is None for key in keys) else [type(self), *named, *keys]
+
+    def hold_stack(self) -> None:
+        """Be one for stacks: the buffers have become stacks. (It is a copy that is told so.)"""
 
     def _check(self, shape: torch.Size, dtype: torch.dtype) -> None:
         """Raise a ValueError where tensors of this shape and dtype have no such set."""
@@ -248,6 +271,12 @@ class Constraint(nn.Module, ABC):
         arguments = inspect.signature(type(self)).parameters.values()
         given = ((argument, getattr(self, argument.name)) for argument in arguments if hasattr(self, argument.name))
         return ", ".join(f"{argument.name}={value!r}" for argument, value in given if value != argument.default)
+
+
+# What a module has, and what a constraint notes of an assignment: no part of the map.
+_NO_SETTINGS = frozenset([*vars(nn.Module()), "strict", "distance", "_checked", "_moves"])
+# Settings that say what they are when they are compared.
+_COMPARED = frozenset([bool, int, float, str, tuple, list, torch.Size, type(None)])
 
 
 def distance_between(moved: Tensor, value: Tensor) -> Tensor:

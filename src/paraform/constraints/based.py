@@ -61,6 +61,16 @@ class Based(Constraint):
         self._checked.note(base)
         return base
 
+    def stack_key(self) -> object:
+        """As ever; None while the base is still to be looked at, which replaces it here."""
+        base = self._buffers["base"]  # at hand sooner than by its name
+        return super().stack_key() if base is not None and self._checked.is_needless(base) else None
+
+    def hold_stack(self) -> None:
+        """Take the bases, each of which was looked at, for bases in the set."""
+        if self.base is not None:
+            self._checked.note(self.base)
+
     def _strays(self, base: Tensor) -> Tensor:
         """Whether a base is outside of the set of bases."""
         return self.residual(base) > tolerance(base, self._dims(base))

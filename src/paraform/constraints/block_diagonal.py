@@ -36,6 +36,8 @@ class BlockDiagonal(Pattern):
     True
     """
 
+    stacks = True
+
     def __init__(self, blocks: int | Sequence[int | tuple[int, int]], *, strict: bool = False) -> None:
         super().__init__(strict=strict)
         if isinstance(blocks, int) and not isinstance(blocks, bool):

@@ -40,6 +40,8 @@ class Blocks(View):
     tensor(True)
     """
 
+    stacks = True
+
     def __init__(self, constraint: Constraint, n: int, dim: int = 0) -> None:
         super().__init__(constraint)
         for name, number in (("n", n), ("dim", dim)):
@@ -50,14 +52,19 @@ class Blocks(View):
         self.n = n
         self.dim = dim
 
+    def hold_stack(self) -> None:
+        """Count the stack's dimension, where dimensions are counted from the front."""
+        super().hold_stack()
+        self.dim += self.dim >= 0
+
     def _seen(self, value: Tensor) -> Tensor:
         dim = self.dim % value.ndim
         pieces = (*value.shape[:dim], self.n, value.shape[dim] // self.n, *value.shape[dim + 1 :])
-        return value.reshape(pieces).movedim(dim, 0)
+        return value.reshape(pieces).movedim(dim, self._front)
 
     def _back(self, seen: Tensor, shape: torch.Size) -> Tensor:
         dim = self.dim % len(shape)
-        return seen.movedim(0, dim).flatten(dim, dim + 1)
+        return seen.movedim(self._front, dim).flatten(dim, dim + 1)
 
     def _room(self, ndim: int) -> int:
         return ndim - 1  # a point lies within one piece

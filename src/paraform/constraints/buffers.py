@@ -33,9 +33,12 @@ class Checked:
 
         Compiled code cannot see a version, and a tensor of a transform stands for one that was seen outside.
         """
-        if torch.compiler.is_compiling() or is_of_a_transform(buffer) or not has_entries(buffer):
+        if torch.compiler.is_compiling():
             return True
-        return buffer in self._versions and self._versions[buffer] == _version(buffer)
+        noted = self._versions.get(buffer, self)
+        if noted is not self and noted == _version(buffer):
+            return True
+        return is_of_a_transform(buffer) or not has_entries(buffer)
 
     def note(self, buffer: Tensor) -> None:
         """Take ``buffer``, as it is now, for one that is in order."""

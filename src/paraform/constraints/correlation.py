@@ -59,6 +59,7 @@ class Correlation(Constraint):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.correlations(raw.tril())

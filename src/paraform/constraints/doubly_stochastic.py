@@ -53,6 +53,7 @@ class DoublyStochastic(Constraint):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.doubly_stochastic(raw)

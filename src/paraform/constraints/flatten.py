@@ -40,8 +40,10 @@ class Flatten(View):
     tensor(True)
     """
 
+    stacks = True
+
     def _seen(self, value: Tensor) -> Tensor:
-        return value.flatten(1)
+        return value.flatten(self._front + 1)
 
     def _back(self, seen: Tensor, shape: torch.Size) -> Tensor:
         return seen.reshape(shape)

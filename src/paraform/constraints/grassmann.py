@@ -46,6 +46,8 @@ class Grassmann(Orthogonal):
     tensor(True)
     """
 
+    stacks = True
+
     def __init__(self, *, slices: bool = False, strict: bool = False) -> None:
         super().__init__("cayley", slices=slices, strict=strict)
 

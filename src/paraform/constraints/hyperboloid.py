@@ -45,6 +45,7 @@ class Hyperboloid(Along):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.hyperboloid(raw, self.dim)

@@ -46,6 +46,8 @@ class Invertible(Based):
     True
     """
 
+    stacks = True
+
     def forward(self, raw: Tensor) -> Tensor:
         return maps.group_at(self._required_base(), raw)
 
@@ -116,6 +118,7 @@ class SpecialLinear(Based):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.group_at(self._required_base(), maps.traceless(raw))

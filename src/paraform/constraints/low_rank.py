@@ -45,6 +45,7 @@ class LowRank(Constraint):
     """
 
     decays = True
+    stacks = True
 
     def __init__(self, rank: int, *, strict: bool = False) -> None:
         super().__init__(strict=strict)
@@ -118,6 +119,8 @@ class FixedRank(LowRank):
     >>> torch.linalg.matrix_rank(layer.weight, rtol=3e-7)
     tensor(2)
     """
+
+    stacks = True
 
     def forward(self, left: Tensor, right: Tensor | None = None) -> Tensor:
         return maps.product_of_full_rank(left, require_second(self, right))

@@ -69,6 +69,8 @@ class LowRankUpdate(Constraint):
     True
     """
 
+    stacks = True
+
     base: Tensor | None
     decays = True
     fixed_size = True

@@ -43,6 +43,8 @@ class Ordered(Along):
     tensor([-1.0000, 1.5000, 1.5000], grad_fn=...)
     """
 
+    stacks = True
+
     def forward(self, raw: Tensor) -> Tensor:
         return maps.ordered(raw, self.dim)
 

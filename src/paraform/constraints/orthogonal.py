@@ -36,9 +36,9 @@ class Orthogonal(Based):
     make the given value the base, and the raw tensor zero.
 
     Raw tensor: of a square one the lower triangle is read, in the coordinates of the base, as
-    ``torch.nn.utils.parametrizations.orthogonal`` does, and of others all of it (with ``"householder"`` but for the
-    part of column i along the columns of the base up to i, which has no effect). (Its checkpoints of weights that are not
-    square, or of its Householder map, have another layout: load them into :mod:`paraform.parametrizations`.)
+    ``torch.nn.utils.parametrizations.orthogonal`` does; of others all of it (with ``"householder"`` but for the part of
+    column i along the columns of the base up to i, which has no effect). Torch's checkpoints of weights that are not
+    square, or of its Householder map, have another layout: load them into :mod:`paraform.parametrizations`.
     :mod:`paraform.maps.stiefel` says how large the raw tensor may become.
 
     A base that has left the set is replaced by the nearest point of the set: after it went through a narrower dtype,
@@ -78,6 +78,7 @@ class Orthogonal(Based):
     """
 
     fixed_size = True
+    stacks = True
 
     def __init__(self, map: str = "auto", special: bool = False, *, slices: bool = False, strict: bool = False) -> None:
         if map != "auto" and map not in _MAPS:

@@ -58,6 +58,8 @@ class PositiveDefinite(Constraint):
             [0., 0., 1.]], grad_fn=...)
     """
 
+    stacks = True
+
     def __init__(self, map: str = "cholesky", *, strict: bool = False) -> None:
         if map not in _MAPS:
             raise ValueError(f"PositiveDefinite expects a map out of {', '.join(_MAPS)}, got {map!r}; name one.")

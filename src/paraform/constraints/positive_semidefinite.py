@@ -65,6 +65,7 @@ class PositiveSemidefinite(Constraint):
     """
 
     decays = True
+    stacks = True
 
     def __init__(self, rank: int | None = None, exact: bool = False, *, strict: bool = False) -> None:
         if exact and rank is None:

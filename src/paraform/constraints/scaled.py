@@ -56,6 +56,8 @@ class Scaled(Constraint):
     tensor(2.)
     """
 
+    stacks = True
+
     def __init__(self, constraint: Constraint) -> None:
         require_constraint("Scaled", constraint)
         super().__init__(strict=constraint.strict)

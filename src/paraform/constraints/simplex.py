@@ -48,6 +48,7 @@ class Simplex(Along):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.simplex(raw, self.dim)

@@ -59,6 +59,8 @@ class SpectralNorm(Constraint):
     tensor(True)
     """
 
+    stacks = True
+
     def __init__(self, bound: float = 1.0, *, exact: bool = False, slices: bool = False, strict: bool = False) -> None:
         if not 0 < bound < math.inf:
             raise ValueError(f"SpectralNorm expects a positive and finite bound, got {bound}; choose one above 0.")

@@ -77,6 +77,8 @@ class Hurwitz(Certified):
     tensor(True)
     """
 
+    stacks = True
+
     def __init__(self, decay: float = 0.0, *, strict: bool = False) -> None:
         require_number("Hurwitz", "decay", decay)
         if not math.isfinite(decay):
@@ -147,6 +149,7 @@ class Schur(Certified):
     """
 
     _clearance = _MARGIN
+    stacks = True
 
     def __init__(self, radius: float = 1.0, *, strict: bool = False) -> None:
         require_number("Schur", "radius", radius)

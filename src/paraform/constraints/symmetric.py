@@ -33,6 +33,8 @@ class Symmetric(Subspace):
     tensor(True)
     """
 
+    stacks = True
+
     def forward(self, raw: Tensor) -> Tensor:
         return maps.symmetric(raw)
 
@@ -79,6 +81,8 @@ class Skew(Subspace):
     >>> torch.equal(layer.weight, -layer.weight.T)  # holds now, and after every optimizer step
     True
     """
+
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.skew(raw)

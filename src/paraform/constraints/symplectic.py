@@ -48,6 +48,7 @@ class Symplectic(Based):
     """
 
     fixed_size = True
+    stacks = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.symplectic_at(self._required_base(), raw)

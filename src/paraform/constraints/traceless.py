@@ -32,6 +32,8 @@ class Traceless(Subspace):
     True
     """
 
+    stacks = True
+
     def project(self, value: Tensor) -> Tensor:
         """``X - tr(X) / n I``."""
         require_square(self, value.shape)
@@ -72,6 +74,8 @@ class Hamiltonian(Subspace):
     >>> torch.allclose(later @ JA @ later, start @ JA @ start, atol=1e-4)
     True
     """
+
+    stacks = True
 
     def project(self, value: Tensor) -> Tensor:
         """``-J`` times the Hermitian part of ``J X``."""

@@ -36,6 +36,8 @@ class Transposed(View):
     tensor(True)
     """
 
+    stacks = True
+
     def _seen(self, value: Tensor) -> Tensor:
         return value.mT
 

@@ -45,6 +45,8 @@ class Triangular(Pattern):
     tensor(0.0635, grad_fn=...)
     """
 
+    stacks = True
+
     def __init__(self, lower: bool = True, diagonal: str = "free", *, strict: bool = False) -> None:
         if diagonal not in _DIAGONALS:
             raise ValueError(
@@ -136,6 +138,8 @@ class Banded(Pattern):
     >>> layer(one_cell) != 0
     tensor([False,  True,  True,  True, False])
     """
+
+    stacks = True
 
     def __init__(self, lower: int, upper: int, *, strict: bool = False) -> None:
         for name, width in (("lower", lower), ("upper", upper)):

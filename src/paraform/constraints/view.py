@@ -40,6 +40,7 @@ class View(Constraint):
         self.constraint = constraint
         self.fixed_size = constraint.fixed_size
         self._clearance = constraint._clearance
+        self._front = 0  # how many dimensions of a stack stand in front of the tensor's own
         self._is_seen: tuple[bool, ...] | None = None  # which raw tensors have the tensor's own shape
 
     @abstractmethod
@@ -65,9 +66,13 @@ class View(Constraint):
         names = self.constraint.old_names.items()
         return {suffix: name if name is None or _is_raw(name) else _INNER + name for suffix, name in names}
 
+    def hold_stack(self) -> None:
+        """See what stands behind the stack's dimension."""
+        self._front = 1
+
     def forward(self, *raws: Tensor) -> Tensor:
         # Behind another parametrization nothing was learned; the tensor there has the value's shape.
-        own = raws[0].shape if self._shape is None else self._shape
+        own = raws[0].shape if self._shape is None else raws[0].shape[: self._front] + self._shape
         is_seen = tuple(raw.shape == own for raw in raws) if self._is_seen is None else self._is_seen
         value: Tensor = self.constraint(
             *(self._seen(raw) if seen else raw for raw, seen in zip(raws, is_seen, strict=True))
@@ -113,7 +118,7 @@ class View(Constraint):
         return maps.size(each, range(left - each.ndim, 0))
 
     def _dims(self, value: Tensor) -> tuple[int, ...]:
-        return tuple(range(-value.ndim, 0))
+        return tuple(range(self._front - value.ndim, 0))
 
     def _contains(self, value: Tensor) -> Tensor:
         each = self.constraint._contains(self._seen(value))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .norms import largest, norm, size, unit
+from .norms import largest, norm, ordinary_unit, size, unit
 from .precision import measured, precise
 
 
@@ -15,6 +15,9 @@ def on_sphere(x: Tensor, dim: int) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.7071, 0.7071]])
     """
+    direction = ordinary_unit(x, (dim,))
+    if direction is not None:
+        return direction
     # Added, not put in their place: so there is a derivative to leave zero by.
     return unit(torch.where(largest(x, (dim,)) == 0, x + 1, x), (dim,))
 

@@ -1,8 +1,12 @@
 """Size and direction of the slices of a tensor."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from .norms import norm, unit
+from .eager import is_plain
+from .norms import is_ordinary, norm, unit
 from .precision import precise
 
 
@@ -35,5 +39,46 @@ def sized(v: Tensor, g: Tensor, dim: int | None) -> Tensor:
     >>> sized(torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]]), 0)
     tensor([[6., 8.]])
     """
+    if _is_for_torch(v, g, dim):
+        value: object = _Sized.apply(v, g, dim)  # type: ignore[no-untyped-call]
+        if isinstance(value, Tensor):
+            return value
+    return _sized(v, g, dim)
+
+
+def _sized(v: Tensor, g: Tensor, dim: int | None) -> Tensor:
     w = v.unsqueeze(-1)
     return g * unit(w, _others(w, dim)).squeeze(-1)
+
+
+def _is_for_torch(v: Tensor, g: Tensor, dim: int | None) -> bool:
+    """Whether torch has one operation for it, of which a first derivative is wanted."""
+    if dim is None or v.is_complex() or v.dtype != g.dtype or not (is_plain(v) and is_plain(g)):
+        return False
+    return v.is_contiguous() and g.is_contiguous() and v.ndim > 1 and dim % v.ndim in (0, v.ndim - 1) and v.numel() > 0
+
+
+class _Sized(torch.autograd.Function):
+    """torch's own operation, whose second derivatives are wrong (``torch.nn.utils.parametrizations.weight_norm``)."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, g: Tensor, dim: int) -> Tensor | None:
+        value, norms = torch._weight_norm_interface(v, g, dim % v.ndim)
+        if not is_ordinary(norms):
+            return None
+        ctx.save_for_backward(v, g, norms)
+        ctx.dim = dim
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        v, g, norms = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            by_v, by_g = torch.ops.aten._weight_norm_interface_backward(
+                gradient.contiguous(), v, g, norms, ctx.dim % v.ndim
+            )
+            return by_v, by_g, None
+        wanted = [x for x, needed in zip((v, g), ctx.needs_input_grad, strict=False) if needed]
+        found = iter(torch.autograd.grad(_sized(v, g, ctx.dim), wanted, gradient, create_graph=True))
+        by_v, by_g = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+        return by_v, by_g, None

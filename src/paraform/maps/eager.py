@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .precision import has_entries
 
@@ -22,6 +23,19 @@ def is_readable(x: Tensor) -> bool:
     if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0:
         return False
     return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether what is done with ``x`` is seen by autograd's backward pass alone, and its numbers can be read.
+
+    >>> is_plain(torch.ones(2)), torch.func.grad(lambda x: x.sum() * is_plain(x))(torch.ones(2))
+    (True, tensor([0., 0.]))
+    """
+    return (
+        is_readable(x)
+        and torch._C._functorch.peek_interpreter_stack() is None  # one around, even if x is not its own
+        and forward_ad._current_level < 0
+    )
 
 
 def is_finite(x: Tensor) -> bool:

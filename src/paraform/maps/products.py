@@ -13,5 +13,7 @@ def plus_product(rest: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, 
     """
     if rest.ndim == 2:
         return torch.addmm(rest, left, right, beta=beta, alpha=alpha)
-    flat = (x.flatten(0, -3) for x in (rest, left, right))
-    return torch.baddbmm(*flat, beta=beta, alpha=alpha).reshape(rest.shape)
+    if rest.ndim > 3:
+        flat = (x.reshape(-1, *x.shape[-2:]) for x in (rest, left, right))
+        return plus_product(*flat, beta=beta, alpha=alpha).reshape(rest.shape)
+    return torch.baddbmm(rest, left, right, beta=beta, alpha=alpha)

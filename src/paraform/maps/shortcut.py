@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from .eager import is_of_a_transform, is_readable
+from .eager import is_plain
 from .products import plus_product
 from .triangles import minus_adjoint
 
@@ -46,7 +45,7 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
     def decorate(move: Move) -> Move:
         @functools.wraps(move)
         def run(base: Tensor, raw: Tensor) -> Tensor:
-            if _is_plain(base) and _is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
+            if is_plain(base) and is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
                 differentiable = torch.is_grad_enabled() and raw.requires_grad
                 for way in ways:
                     value: object = _Shortcut.apply(raw, base, move, way, differentiable)  # type: ignore[no-untyped-call]
@@ -59,10 +58,6 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
     return decorate
 
 
-def _is_plain(x: Tensor) -> bool:
-    return is_readable(x) and not is_of_a_transform(x) and forward_ad._current_level < 0
-
-
 class _Shortcut(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, raw: Tensor, base: Tensor, *how: Any) -> Tensor | None:
@@ -71,17 +66,20 @@ class _Shortcut(torch.autograd.Function):
         if gone is None:
             return None
         value, gradient, kept = gone
-        ctx.save_for_backward(raw, base, value, *kept)
-        ctx.move, ctx.gradient = move, gradient
+        # The numbers of now: an optimizer may step before a backward pass, which needs those of this forward pass.
+        numbers = raw.new_zeros(()).expand_as(raw) if way is at_rest else raw.detach().clone()
+        ctx.save_for_backward(numbers, base, value, *kept)
+        ctx.raw, ctx.move, ctx.gradient = raw, move, gradient
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        raw, base, *kept = ctx.saved_tensors
+        numbers, base, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return ctx.gradient(gradient, base, *kept), None, None, None, None
         # Somebody differentiates the derivative.
-        return torch.autograd.grad(ctx.move(base, raw), raw, gradient, create_graph=True)[0], None, None, None, None
+        value = ctx.move(base, numbers + (ctx.raw - ctx.raw.detach()))
+        return torch.autograd.grad(value, ctx.raw, gradient, create_graph=True)[0], None, None, None, None
 
 
 def is_square(x: Tensor) -> bool:

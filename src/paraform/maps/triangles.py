@@ -28,6 +28,14 @@ def diagonal_mask(x: Tensor) -> Tensor:
     return torch.eye(*x.shape[-2:], dtype=torch.bool, device=x.device)
 
 
+def _real_on_diagonal(triangle: Tensor, raw: Tensor) -> Tensor:
+    """``triangle``, which has the diagonal of ``raw``, without its imaginary part."""
+    if not raw.is_complex():
+        return triangle
+    diagonal = _diagonal(raw)
+    return triangle - torch.diag_embed(diagonal - torch.real(diagonal))
+
+
 def half_upper(raw: Tensor) -> Tensor:
     """The upper triangle of ``raw`` with half of its diagonal.
 
@@ -48,8 +56,8 @@ def symmetric(raw: Tensor) -> Tensor:
     tensor([[1., 2.],
             [2., 3.]])
     """
-    upper = torch.triu(raw, 1)
-    return upper + upper.mH + torch.diag_embed(torch.real(_diagonal(raw)))
+    above = torch.triu(raw, 1).mH
+    return _real_on_diagonal(torch.triu(raw), raw) + above
 
 
 def symmetric_from_lower(raw: Tensor) -> Tensor:
@@ -61,8 +69,8 @@ def symmetric_from_lower(raw: Tensor) -> Tensor:
     tensor([[1., 2.],
             [2., 3.]])
     """
-    lower = torch.tril(raw, -1)
-    return lower + lower.mH + torch.diag_embed(torch.real(_diagonal(raw)))
+    below = torch.tril(raw, -1).mH
+    return _real_on_diagonal(torch.tril(raw), raw) + below
 
 
 def skew(raw: Tensor) -> Tensor:
@@ -74,7 +82,10 @@ def skew(raw: Tensor) -> Tensor:
     tensor([[ 0.,  2.],
             [-2.,  0.]])
     """
-    upper, diagonal = torch.triu(raw, 1), _diagonal(raw)
+    upper = torch.triu(raw, 1)
+    if not raw.is_complex():
+        return upper - upper.mT
+    diagonal = _diagonal(raw)
     return upper - upper.mH + torch.diag_embed(diagonal - torch.real(diagonal))
 
 

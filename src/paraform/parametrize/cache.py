@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -18,10 +18,10 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn import Module, Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from . import traced
+from . import batching, traced
 from .chain import ParametrizationList
 from .frames import in_functional_call
-from .record import Record, UntraceableError, begin
+from .record import Begun, Record, UntraceableError, begin
 
 Evaluate = Callable[[ParametrizationList], tuple[Tensor, bool]]
 """Gives a value, and whether a call of the chain would have given it and left the chain as it is."""
@@ -31,7 +31,8 @@ class Scope:
     """Within it each parametrized tensor of ``model`` (of any, if it is None) is computed once.
 
     Args:
-        model: whose tensors; a chain counts as the model's if it is a submodule when it is first read.
+        model: whose tensors; a chain counts as the model's if it is a submodule when it is first read. Chains that are
+            equal are evaluated together.
         frozen: compute values without a graph, and refuse those of a chain in training mode.
         call: the frame of the forward pass that the scope belongs to, by its id; the scope ends with it.
     """
@@ -42,15 +43,15 @@ class Scope:
         self.call = call
         self.replay = _replay()
         self._records: dict[tuple[Any, ...], Record] = {}
-        self._members: dict[Module, bool] = {}
+        self._alike: dict[Module, list[ParametrizationList]] = {}
+        """The chains that were looked for: those of the model each with all that may be like it, others with none."""
 
     def covers(self, chain: Module) -> bool:
         if self.model is None:
             return True
-        member = self._members.get(chain)
-        if member is None:
-            member = self._members[chain] = any(module is chain for module in self.model.modules())
-        return member
+        if chain not in self._alike:
+            self._alike = {chain: [], **self._alike, **batching.alike(self.model)}
+        return bool(self._alike[chain])
 
     def read(
         self, chain: ParametrizationList, evaluate: Evaluate | None, modes: tuple[Any, ...]
@@ -60,17 +61,59 @@ class Scope:
             record = self._records.get((chain, way, modes))
             if record is not None and record.holds():
                 return record.value, record
-        begun = begin(chain)
+        chains = self._equal(chain, modes)
+        begun = [begin(each) for each in chains]
+        if len(chains) > 1:
+            values = self._compute_together(chains)
+            if values is not None:
+                return values[0], self._keep_together([*chains], values, begun, modes)
         value, is_own = self._compute(chain, evaluate)
-        key = (chain, None if is_own else evaluate, modes)
+        return value, self._keep((chain, None if is_own else evaluate, modes), value, begun[0])
+
+    def _keep(self, key: tuple[Any, ...], value: Tensor, begun: Begun, like: Record | None = None) -> Record | None:
         try:
-            real = self.replay[2:] == _PLAIN[2:] and modes[-1] is None
-            record = Record(chain, value, begun, real)
+            real = self.replay[2:] == _PLAIN[2:] and key[-1][-1] is None
+            record = self._records[key] = Record(key[0], value, begun, real, like)
         except UntraceableError:
             self._records.pop(key, None)
-            return value, None
-        self._records[key] = record
-        return value, record
+            return None
+        return record
+
+    def _keep_together(
+        self,
+        chains: Sequence[ParametrizationList],
+        values: Sequence[Tensor],
+        begun: Sequence[Begun],
+        modes: tuple[Any, ...],
+    ) -> Record | None:
+        """Keep the values of equal chains; the record of the first, if it can be kept."""
+        first = record = self._keep((chains[0], None, modes), values[0], begun[0])
+        for chain, value, before in zip(chains[1:], values[1:], begun[1:], strict=True):
+            record = self._keep((chain, None, modes), value, before, record or first)
+            if record is not None and modes[2] is None and thread.scopes[0] is self and thread.recent is not None:
+                thread.recent[chain] = record  # as :func:`read` would do for each
+        return first
+
+    def _equal(self, chain: ParametrizationList, modes: tuple[Any, ...]) -> batching.Members:
+        """``chain``, and those without a value that can be evaluated together with it."""
+        alike = self._alike.get(chain, ())
+        if len(alike) < 2 or self.replay != _PLAIN or modes[-1] is not None:
+            return {chain: []}
+        records = ((other, self._records.get((other, None, modes))) for other in alike)
+        missing = [other for other, record in records if record is None or not record.holds()]
+        return batching.equal_to(chain, missing)
+
+    def _compute_together(self, chains: batching.Members) -> Sequence[Tensor] | None:
+        """The values of equal chains; None where that fails, and each has to say for itself what is wrong."""
+        if self.frozen:
+            check_evaluating(next(iter(chains)))
+        try:
+            with self._recording():
+                return batching.evaluate(chains)
+        except Exception:
+            for chain in chains:
+                self._alike[chain] = [chain]
+            return None
 
     def _compute(self, chain: ParametrizationList, evaluate: Evaluate | None) -> tuple[Tensor, bool]:
         if not self.frozen:
@@ -78,13 +121,22 @@ class Scope:
             # Of a view a read outside of a forward pass hands out a clone, and gradients are asked for that.
             return (value.clone() if type(value) is Tensor and value._is_view() else value), is_own
         check_evaluating(chain)
+        with self._recording():
+            value = chain()
+        return (value.detach() if isinstance(value, Tensor) else value), True  # it may be an original
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Whether a graph is recorded: as it is now, or not if frozen."""
+        if not self.frozen:
+            yield
+            return
         # Not as inference tensors, which do not count what is written to them.
         normal: AbstractContextManager[None] = (
             torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
         )
         with normal, torch.no_grad():
-            value = chain()
-        return (value.detach() if isinstance(value, Tensor) else value), True  # it may be an original
+            yield
 
 
 class Thread(threading.local):

@@ -24,6 +24,12 @@ def cached(model: Module | None = None) -> _GeneratorContextManager[None]:
     the same tensor, and gradients through all of them add up. Worth it wherever one forward pass reads a tensor more
     than once: the kernel of a recurrent cell, a weight that two layers share.
 
+    With a model named, equal parametrizations of equal shape are evaluated together, as one batch, when the first of
+    them is read: many small matrices cost hardly more than one. It takes constraints that say that they can
+    (:attr:`paraform.constraints.Constraint.stacks`, as nearly all sets of matrices and vectors do) with equal settings,
+    on tensors of equal shape, dtype and device, of up to 64 x 64 entries. Values and gradients are those of each alone,
+    but for rounding. It costs where only one of many is read. Without a model nothing is batched.
+
     The cache belongs to the thread that entered the context and to the module that is read. A value is computed anew
     when anything that it depends on changed: an original or another tensor or the mode of a parametrization, the
     gradient mode, inference mode, autocast; when somebody wrote into it; and within a transform, a trace or a
@@ -36,7 +42,8 @@ def cached(model: Module | None = None) -> _GeneratorContextManager[None]:
     within a context entered outside computes its own value at each call.
 
     Args:
-        model: keep only values of this module and its submodules. Others are computed at each read.
+        model: keep only values of this module and its submodules, and evaluate equals together. Others are computed
+            at each read.
 
     Raises:
         TypeError: ``model`` is no module.

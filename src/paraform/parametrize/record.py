@@ -40,25 +40,25 @@ class Record:
         value: the value.
         begun: what :func:`begin` said before the value was computed.
         real: there is no trace or transform whose tensors these could be.
+        like: a record of now, of a chain whose tensors differ from those of ``chain`` in their numbers only.
 
     Raises:
         UntraceableError: a later change could not be noticed, or there was one meanwhile (of another thread).
     """
 
-    __slots__ = ("_memory", "grad", "handle", "holds", "is_plain", "value")
+    __slots__ = ("_memory", "grad", "guards", "handle", "holds", "is_plain", "value")
 
+    guards: TensorGuards
     holds: Callable[[], bool]
     """Whether the value would be the same if it were computed now, under the modes of then."""
 
-    def __init__(self, chain: ParametrizationList, value: Tensor, begun: Begun, real: bool) -> None:
+    def __init__(
+        self, chain: ParametrizationList, value: Tensor, begun: Begun, real: bool, like: Record | None = None
+    ) -> None:
         if not isinstance(value, Tensor):
             raise UntraceableError("only tensors count what is written to them")
-        modules = list(chain.modules())
-        slots = [slot for module in modules for slot in _tensor_slots(module)]
-        unique = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
-        tensors = list(unique.values())
-        if any(tensor.is_inference() or tensor.is_nested for tensor in tensors):
-            raise UntraceableError("inference tensors do not count what is written to them, nested ones have no shape")
+        modules = modules_of(chain)
+        absent, watched, tensors = _tensor_slots(modules, checked=like is not None)
         if begin(chain) != begun:
             raise UntraceableError("an original was written to while the value was computed")
         self.value = value
@@ -66,37 +66,30 @@ class Record:
         self.handle: Tensor | None = None
         """What was handed out for the value outside of a forward pass, if it was."""
         self.grad = torch.is_grad_enabled()
-        absent = [(holder, name, None, None, None) for holder, name, tensor in slots if tensor is None]
-        present = [(holder, name, tensor) for holder, name, tensor in slots if tensor is not None]
         # Everything but its memory about each tensor, and the state of the thread that decides how operators treat it.
-        guards = TensorGuards(
-            *tensors,
-            dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
-            dynamic_dims_strides=[_strides(tensor, real) for tensor in tensors],  # type: ignore[misc]
-        )
-        watched = tuple((holder, name, tensor, tensor._version, _address(tensor)) for holder, name, tensor in present)
+        self.guards = guards_of(tensors, real) if like is None else like.guards
         # Memory that is kept is not given to another tensor, so that the same address means the same memory.
         self._memory = [tensor.untyped_storage() for _, _, tensor, _, address in watched if address is not None]
         self.holds = _question(
             begun[0],
             chain._modules,
-            (*(slot for module in modules for slot in _module_slots(module)), *absent),
+            _module_slots(modules) + absent,
             watched,
             # A value that is an original is watched as such; an inference tensor cannot be.
-            None if id(value) in unique or value.is_inference() else value,
-            guards.check,
-            tuple(tensors),
+            None if any(value is tensor for tensor in tensors) or value.is_inference() else value,
+            self.guards.check,
+            tensors,
         )
 
 
 def _question(  # noqa: PLR0917 (in the order in which it asks)
     steps: object,
     chain: dict[str, Any],
-    modules: tuple[tuple[Any, ...], ...],
-    watched: tuple[tuple[Any, ...], ...],
+    modules: list[tuple[Any, ...]],
+    watched: list[tuple[Any, ...]],
     value: Tensor | None,
     check: Callable[..., bool],
-    tensors: tuple[Tensor, ...],
+    tensors: list[Tensor],
 ) -> Callable[[], bool]:
     """What :attr:`Record.holds` asks. It is most of what a cached read costs: loops without a call of ours.
 
@@ -137,26 +130,72 @@ class UntraceableError(Exception):
     """A value that depends on something whose changes leave no trace."""
 
 
-def _module_slots(module: Module) -> list[tuple[Any, ...]]:
-    """A module's mode (of a chain, what is switched off): where it stands, and itself; its children, now and then."""
-    state = vars(module)
-    switch = "_off" if isinstance(module, ParametrizationList) else "training"
-    children = module._modules
-    slots: list[tuple[Any, ...]] = [(state, switch, state.get(switch), children, dict(children))]
-    # Dictionaries are compared by identity, unless what they hold has an equality of its own.
-    odd = [(name, child) for name, child in children.items() if type(child).__eq__ is not object.__eq__]
-    return slots + [(children, name, child, None, None) for name, child in odd]
+def modules_of(module: Module) -> list[Module]:
+    """``module`` and all modules below it, each once. (``modules()`` takes ten times as long: it makes up names.)"""
+    modules, seen = [module], {id(module)}
+    for each in modules:  # which grows
+        for child in each._modules.values():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                modules.append(child)
+    return modules
 
 
-def _tensor_slots(module: Module) -> list[tuple[dict[str, Any], str, Tensor | None]]:
-    """The parameters and buffers of a module, and what they are made of: where each stands, and itself."""
-    holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-    slots = [(holder, name, tensor) for holder in holders for name, tensor in holder.items()]
-    for _, _, tensor in slots:  # which grows
-        if is_traceable_wrapper_subclass(tensor):  # a DTensor, say, whose local tensor may be written to
-            parts = {name: getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]}
-            slots += [(parts, name, part) for name, part in parts.items() if isinstance(part, Tensor)]
+def _module_slots(modules: list[Module]) -> list[tuple[Any, ...]]:
+    """Of each module its mode (of a chain, what is switched off): where it stands, and itself; its children, and then.
+
+    A module stands for a child of its own too, if that has an equality of its own.
+    """
+    slots: list[tuple[Any, ...]] = []
+    for module in modules:
+        state, children = module.__dict__, module._modules
+        switch = "_off" if isinstance(module, ParametrizationList) else "training"
+        slots.append((state, switch, state.get(switch), children, dict(children)))
+        for name, child in children.items():
+            # Dictionaries are compared by identity, unless what they hold has an equality of its own.
+            if type(child).__eq__ is not object.__eq__:
+                slots.append((children, name, child, None, None))
     return slots
+
+
+def _tensor_slots(
+    modules: list[Module], checked: bool
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[Tensor]]:
+    """The parameters and buffers of modules, and what they are made of.
+
+    Where none stands; where each stands, with itself, its version and its address; and each once. ``checked`` tensors
+    are all different, with entries and versions, and made of nothing else.
+    """
+    absent: list[tuple[Any, ...]] = []
+    watched: list[tuple[Any, ...]] = []
+    unique: dict[int, Tensor] = {}  # by identity
+    holders = [holder for module in modules for holder in (module._parameters, module._buffers)]
+    for holder in holders:  # which grows
+        for name, tensor in holder.items():
+            if tensor is None:
+                absent.append((holder, name, None, None, None))
+                continue
+            if checked:
+                unique[len(unique)] = tensor
+                watched.append((holder, name, tensor, tensor._version, _address(tensor)))
+                continue
+            if tensor.is_inference() or tensor.is_nested:
+                raise UntraceableError("inference tensors do not count what is written to them, nested have no shape")
+            unique[id(tensor)] = tensor
+            watched.append((holder, name, tensor, tensor._version, _address(tensor)))
+            if is_traceable_wrapper_subclass(tensor):  # a DTensor, say, whose local tensor may be written to
+                parts = {name: getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]}
+                holders.append({name: part for name, part in parts.items() if isinstance(part, Tensor)})
+    return absent, watched, list(unique.values())
+
+
+def guards_of(tensors: Sequence[Tensor], real: bool) -> TensorGuards:
+    """What asks whether tensors are as these are, but for their numbers; not where those of a trace are symbols."""
+    return TensorGuards(
+        *tensors,
+        dynamic_dims_sizes=[_dims(tensor.shape, real) for tensor in tensors],  # type: ignore[misc]
+        dynamic_dims_strides=[_strides(tensor, real) for tensor in tensors],  # type: ignore[misc]
+    )
 
 
 def _address(tensor: Tensor) -> int | None:
