@@ -18,8 +18,6 @@ import torch
 
 from .cases import CASES, LIMITS, Case, Limit
 from .timing import (
-    QUICK_ROUNDS,
-    ROUNDS,
     best_device,
     calmer_half,
     machine,
@@ -31,20 +29,20 @@ from .timing import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS = 3.0  # about what a row takes
-QUICK = 0.5
+SECONDS = 2.0  # about what a row takes
+QUICK = 0.3
 Row = Case | Limit
 AnyRow = TypeVar("AnyRow", Case, Limit)
 
 
-def measure_case(case: Case, seconds: float, rounds: tuple[int, int] = ROUNDS) -> dict[str, Any]:
+def measure_case(case: Case, seconds: float) -> dict[str, Any]:
     """What a row says, as plain data."""
     torch.manual_seed(0)
     theirs = case.theirs(case.shape)
     torch.manual_seed(0)
     ours = case.ours(case.shape)
     calls = {"theirs": theirs.run, "ours": ours.run, "matmul": matmul(case.shape)}
-    times = calmer_half(time_together(calls, seconds, rounds))
+    times = calmer_half(time_together(calls, seconds))
     ratio = median_ratio(times["theirs"], times["ours"])
     return {
         "title": case.title,
@@ -93,11 +91,11 @@ def main() -> int:
     parser.add_argument("--device", default=best_device(), choices=["cpu", "cuda"])
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own
-    seconds, rounds = (QUICK, QUICK_ROUNDS) if asked.quick else (SECONDS, ROUNDS)
+    seconds = QUICK if asked.quick else SECONDS
     about = machine(asked.device)
     print(f"{about}; float32; milliseconds of value and gradient, where no other is named; medians")
     with torch.device(asked.device):
-        cases = print_cases(chosen(CASES, asked.words), seconds, rounds)
+        cases = print_cases(chosen(CASES, asked.words), seconds)
         limits = print_limits(chosen(LIMITS, asked.words), seconds)
     for note in dict.fromkeys(f"{row['title']}: {row['note']}." for row in [*cases, *limits] if row["note"]):
         print(f"\n{note}", end="")
@@ -110,11 +108,11 @@ def main() -> int:
     return broken
 
 
-def print_cases(cases: list[Case], seconds: float, rounds: tuple[int, int]) -> list[dict[str, Any]]:
+def print_cases(cases: list[Case], seconds: float) -> list[dict[str, Any]]:
     print(f"\n{'':36}{'':13}{'peer':>20}{'theirs':>9}{'ours':>9}{'ratio':>7}{'half within':>15}{'matmuls':>9}   bar")
     rows = []
     for case in cases:
-        row = measure_case(case, seconds, rounds)
+        row = measure_case(case, seconds)
         rows.append(row)
         low, high = row["quartiles"]
         print(

@@ -22,8 +22,7 @@ from torch.utils.benchmark import Timer
 
 THREADS = int(os.environ.get("THREADS", "2"))  # one is calmer on a machine that others use: no thread waits for another
 BLOCK = 0.005  # seconds of one run at least, long against the clock and short against an interruption
-ROUNDS = (5, 200)  # at least, at most
-QUICK_ROUNDS = (3, 30)
+ROUNDS = (3, 200)  # at least, at most
 
 Call = Callable[[], object]
 Times = dict[str, list[float]]
