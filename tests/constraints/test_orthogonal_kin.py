@@ -78,7 +78,7 @@ def test_the_map_that_was_chosen_is_shown_once_the_shape_is_known() -> None:
         layer = register_parametrization(nn.Linear(3, size), "weight", Orthogonal(strict=True))
         shown.append(str(layer.parametrizations.weight[0]))
     assert shown == [
-        "Orthogonal(map='auto' -> 'matrix_exp', strict=True)",
+        "Orthogonal(map='auto' -> 'cayley', strict=True)",
         "Orthogonal(map='auto' -> 'cayley', strict=True)",
     ]
     assert str(Orthogonal()) == "Orthogonal()"

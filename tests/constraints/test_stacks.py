@@ -57,8 +57,9 @@ def assert_same(together: Tensor, alone: Tensor) -> None:
 
 
 def check(chains: list[ParametrizationList]) -> None:
-    assert batching.equal_to(chains[0], chains) == chains
-    together, alone = batching.evaluate(chains), [chain() for chain in chains]
+    members = batching.equal_to(chains[0], chains)
+    assert [*members] == chains
+    together, alone = batching.evaluate(members), [chain() for chain in chains]
     cotangents = [torch.randn_like(value) for value in alone]
     for one, other in zip(together, alone, strict=True):
         assert_same(one, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ _MAPS = {
     "householder": maps.householder_at,
     "polar": maps.polar_at,
 }
+# Held against benchmarks/results/maps.json by a test.
+_FASTEST = "cayley"
 
 
 class Orthogonal(Based):
@@ -47,11 +49,13 @@ class Orthogonal(Based):
 
     Args:
         map: how the raw tensor moves the base. ``"matrix_exp"`` follows geodesics and reaches everything that the base
-            is connected to. ``"cayley"`` is the fastest, and reaches all of it but a set of measure zero.
+            is connected to. ``"cayley"`` reaches all of it but a set of measure zero, half turns, and is the fastest of
+            these two at every shape, dtype and device that ``benchmarks/choose_map.py`` has measured: it is what
+            ``"auto"`` takes, but for special complex matrices, which need ``"matrix_exp"``.
             ``"householder"`` multiplies reflections, one a column, and is real only. ``"polar"`` goes straight and
             comes back to the nearest point, and reaches a neighbourhood: what is less than a quarter turn away. None
-            of them changes the sign of the determinant of a square matrix: it is that of the base. ``"auto"`` is
-            ``"matrix_exp"`` for square matrices and ``"cayley"`` for others.
+            of them changes the sign of the determinant of a square matrix: it is that of the base. (The choice does not
+            depend on dtype or device: raw tensors of a checkpoint have to mean the same everywhere.)
         special: for square matrices, keep the determinant at 1: rotations, SO(n). A weight of determinant -1 moves to
             the nearest rotation. Of complex ones it is SU(n), reached by ``"matrix_exp"`` only. Samples are from the
             uniform (Haar) law on that group.
@@ -94,20 +98,10 @@ class Orthogonal(Based):
         base = self._required_base()
         if self.special and raw.is_complex():
             return maps.special_unitary_at(base, raw)
-        turn = _MAPS[self.chosen_map(raw.shape)]
+        turn = _MAPS[_FASTEST if self.map == "auto" else self.map]
         if raw.shape[-2] < raw.shape[-1]:
             return turn(base.mT, raw.mT).mT
         return turn(base, raw)
-
-    def chosen_map(self, shape: Sequence[int]) -> str:
-        """The map that is used for matrices of this shape.
-
-        >>> Orthogonal().chosen_map((5, 5)), Orthogonal().chosen_map((50, 5))
-        ('matrix_exp', 'cayley')
-        """
-        if self.map != "auto":
-            return self.map
-        return "matrix_exp" if shape[-2] == shape[-1] else "cayley"
 
     def project(self, value: Tensor) -> Tensor:
         """The polar factor, or with ``special`` the nearest one of determinant 1; one of them, if there are several."""
@@ -178,7 +172,7 @@ class Orthogonal(Based):
     def extra_repr(self) -> str:
         """The arguments that differ from their defaults, and the map that was chosen."""
         given = super().extra_repr()
-        if self.map != "auto" or self._shape is None:
+        if self.map != "auto" or self.base is None:
             return given
-        chosen = f"map='auto' -> '{self.chosen_map(self._shape)}'"
+        chosen = f"map='auto' -> '{'matrix_exp' if self.special and self.base.is_complex() else _FASTEST}'"
         return f"{chosen}, {given}" if given else chosen

@@ -55,7 +55,11 @@ def _is_for_torch(v: Tensor, g: Tensor, dim: int | None) -> bool:
     """Whether torch has one operation for it, of which a first derivative is wanted."""
     if dim is None or v.is_complex() or v.dtype != g.dtype or not (is_plain(v) and is_plain(g)):
         return False
-    return v.is_contiguous() and g.is_contiguous() and v.ndim > 1 and dim % v.ndim in (0, v.ndim - 1) and v.numel() > 0
+    if v.ndim < 2 or dim % v.ndim not in (0, v.ndim - 1) or not v.numel():
+        return False
+    # Of another shape, which is to be broadcast, torch takes the numbers in their order (pytorch issue 81195).
+    one_a_slice = [size if i == dim % v.ndim else 1 for i, size in enumerate(v.shape)]
+    return v.is_contiguous() and g.is_contiguous() and [*g.shape] == one_a_slice
 
 
 class _Sized(torch.autograd.Function):

@@ -259,25 +259,37 @@ def almost_orthogonal_at(base: Tensor, raw: Tensor, slack: float) -> Tensor:
 
 
 def _square_householder(base: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The value, with ``V = base U``, and ``U`` and ``T U^T``."""
-    U = identity_of(raw) + torch.tril(raw, -1)
-    gram = U.mT @ U
-    T = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)  # of which the upper triangle is read
-    S = torch.linalg.solve_triangular(T, U.mT, upper=True)
-    return plus_product(base, base, U @ S, beta=-1), U, S
+    """The value, ``L`` and ``R``, with ``V = base U``, ``U = I + L`` and ``T U^T = 2 I + R``.
+
+    It is ``base (U T U^T - I) = base (I + E)``. ``R`` and ``E = 2 L + R + L R`` are small where ``raw`` is: they are
+    rounded, and not ``I``.
+    """
+    L = torch.tril(raw, -1)
+    C = L.mT @ L
+    # Transposed, for to add L^T takes twice as long as to add L.
+    inverse_of_T = C + L  # of which the lower triangle is read
+    inverse_of_T.diagonal(dim1=-2, dim2=-1).add_(1).mul_(0.5)
+    rest = torch.tril(C).mul_(-2).sub_(L)
+    rest.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+    R = torch.linalg.solve_triangular(inverse_of_T, rest, upper=False, left=False).mT
+    E = plus_product(torch.add(L, R, alpha=0.5), L, R, beta=2)
+    return _turned(base, L, E), L, R
 
 
-def _square_householder_gradient(gradient: Tensor, base: Tensor, Q: Tensor, U: Tensor, S: Tensor) -> Tensor:
-    """Four products and no solve: ``Q^T dQ = S^T (L - L^T) S - dU S + (dU S)^T`` with ``L = stril(U^T dU)``."""
-    WS = minus_adjoint(Q.mT @ gradient) @ S.mT
-    return plus_product(WS, U, (S @ WS).tril_(-1), beta=-1).tril_(-1)
+def _square_householder_gradient(gradient: Tensor, base: Tensor, Q: Tensor, L: Tensor, R: Tensor) -> Tensor:
+    """Four products and no solve: ``Q^T dQ = S^T (X - X^T) S - dU S + (dU S)^T`` with ``S = T U^T = 2 I + R`` and ``X =
+    stril(U^T dU)``."""
+    W = minus_adjoint(Q.mT @ gradient)
+    WS = plus_product(W, W, R.mT, beta=2)
+    Z = plus_product(WS, R, WS, beta=2).tril_(-1)
+    return plus_product(Z - WS, L, Z).tril_(-1)
 
 
 def _short_square_householder(base: Tensor, raw: Tensor, _: bool) -> Gone | None:
     if not is_square(raw):
         return None
-    Q, U, S = _square_householder(base, raw)
-    return Q, _square_householder_gradient, (U, S)
+    Q, L, R = _square_householder(base, raw)
+    return Q, _square_householder_gradient, (L, R)
 
 
 @precise

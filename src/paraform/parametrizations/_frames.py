@@ -67,8 +67,7 @@ def reflections(X: Tensor) -> Tensor:
     gram = V.mT @ V
     T = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)  # of which the upper triangle is read
     top = V[..., : X.size(-1), :]
-    Q: Tensor = identity_like(X) - V @ torch.linalg.solve_triangular(T, top.mT, upper=True)
-    return Q
+    return _polished(identity_like(X) - V @ torch.linalg.solve_triangular(T, top.mT, upper=True))
 
 
 def skew(X: Tensor) -> Tensor:
