@@ -78,11 +78,11 @@ def skew_expansion(A: Tensor, differentiable: bool = True) -> Expansion:
     """
     A2 = A @ A
     square = A2.detach()
-    bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt()
+    bound = torch.linalg.vector_norm(square, dim=(-2, -1), keepdim=True).sqrt()
     if _most(bound) > _limit(4, A.dtype, differentiable):
         bound = torch.fmin(bound, _one_norm(square).sqrt())
     if _most(bound) > _limit(15, A.dtype, differentiable):
-        bound = torch.fmin(bound, torch.linalg.matrix_norm(square @ square, keepdim=True).sqrt().sqrt())
+        bound = torch.fmin(bound, torch.linalg.vector_norm(square @ square, dim=(-2, -1), keepdim=True).sqrt().sqrt())
     return _expand(A, A2, bound, differentiable)
 
 
@@ -122,17 +122,17 @@ def _expand(X: Tensor, X2: Tensor, bound: Tensor, differentiable: bool = True) -
     """``exp(X) - I`` by as many products as ``bound``, of the norms of the powers of ``X``, asks for."""
     most = _most(bound)
     number = sum(most > _limit(degree, X.dtype, differentiable) for degree, _, _ in _POLYNOMIALS)
-    times = torch.zeros_like(bound)
+    last, times = 0, bound  # of which nothing is used, where nothing is doubled
     if number == len(_POLYNOMIALS):
         number -= 1
+        halvings = (bound / _limit(15, X.dtype, differentiable)).log2().ceil().clamp_min(0)
         # What is not finite is not halved, and gives nan.
-        times = torch.nan_to_num(
-            (bound / _limit(15, X.dtype, differentiable)).log2().ceil().clamp_min(0), 0.0, 0.0, 0.0
-        )
+        times = torch.nan_to_num(halvings, 0.0, 0.0, 0.0)
+        last = int(_most(times))
         X, X2 = X * torch.exp2(-times), X2 * torch.exp2(-2 * times)
     E, *factors = _POLYNOMIALS[number][1](X, X2)
     doubled = []
-    for done in range(int(_most(times))):
+    for done in range(last):
         doubled.append(E)
         twice = plus_product(E, E, E, beta=2)
         E = torch.where(done < times, twice, E) if times.numel() > 1 else twice
@@ -141,10 +141,13 @@ def _expand(X: Tensor, X2: Tensor, bound: Tensor, differentiable: bool = True) -
 
 def _one_norm(x: Tensor) -> Tensor:
     """The largest sum of a column's magnitudes: shape ``(*, 1, 1)``."""
-    return largest(x.abs().sum(-2, keepdim=True), (-1,))
+    sums = x.abs().sum(-2, keepdim=True)
+    return sums.amax(-1, keepdim=True) if sums.numel() else largest(sums, (-1,))
 
 
 def _most(bound: Tensor) -> float:
+    if bound.numel() == 1:
+        return float(bound)
     return float(bound.amax()) if bound.numel() else 0.0
 
 

@@ -48,9 +48,10 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
             if is_plain(base) and is_plain(raw) and not base.requires_grad and raw.shape == base.shape:
                 differentiable = torch.is_grad_enabled() and raw.requires_grad
                 for way in ways:
-                    value: object = _Shortcut.apply(raw, base, move, way, differentiable)  # type: ignore[no-untyped-call]
-                    if isinstance(value, Tensor):
-                        return value
+                    with torch.no_grad():
+                        gone = way(base, raw, differentiable)
+                    if gone is not None:
+                        return _graphed(base, raw, move, gone) if differentiable else gone[0]
             return move(base, raw)
 
         return run
@@ -58,28 +59,30 @@ def shortcuts(*ways: Way) -> Callable[[Move], Move]:
     return decorate
 
 
+def _graphed(base: Tensor, raw: Tensor, move: Move, gone: Gone) -> Tensor:
+    value: Tensor = _Shortcut.apply(raw, base, move, gone)  # type: ignore[no-untyped-call]
+    return value
+
+
 class _Shortcut(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, base: Tensor, *how: Any) -> Tensor | None:
-        move, way, differentiable = how
-        gone: Gone | None = way(base, raw, differentiable)
-        if gone is None:
-            return None
+    def forward(ctx: Any, raw: Tensor, base: Tensor, move: Move, gone: Gone) -> Tensor:
         value, gradient, kept = gone
         # The numbers of now: an optimizer may step before a backward pass, which needs those of this forward pass.
-        numbers = raw.new_zeros(()).expand_as(raw) if way is at_rest else raw.detach().clone()
+        rests = gradient is _tangent_gradient
+        numbers = raw.new_zeros(()).expand_as(raw) if rests else raw.detach().clone()
         ctx.save_for_backward(numbers, base, value, *kept)
         ctx.raw, ctx.move, ctx.gradient = raw, move, gradient
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         numbers, base, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return ctx.gradient(gradient, base, *kept), None, None, None, None
+            return ctx.gradient(gradient, base, *kept), None, None, None
         # Somebody differentiates the derivative.
         value = ctx.move(base, numbers + (ctx.raw - ctx.raw.detach()))
-        return torch.autograd.grad(value, ctx.raw, gradient, create_graph=True)[0], None, None, None, None
+        return torch.autograd.grad(value, ctx.raw, gradient, create_graph=True)[0], None, None, None
 
 
 def is_square(x: Tensor) -> bool:

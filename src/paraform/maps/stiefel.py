@@ -72,7 +72,10 @@ def _turned(base: Tensor, A: Tensor, E: Tensor) -> Tensor:
 
 def _is_short(A: Tensor) -> bool:
     """Whether the mean square of the singular values is at most 1, where rounding is that of adding ``E`` to ``I``."""
-    return not bool((torch.linalg.matrix_norm(A) > A.shape[-1] ** 0.5).any())
+    limit = float(A.shape[-1] ** 0.5)
+    if A.ndim == 2:
+        return float(torch.linalg.vector_norm(A)) <= limit
+    return bool((torch.linalg.vector_norm(A, dim=(-2, -1)) <= limit).all())
 
 
 @precise
