@@ -31,6 +31,7 @@ growth: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.complaints.page
 	$(BIN)/python -m tests.constraints.pages
+	$(BIN)/python -m benchmarks.page
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
