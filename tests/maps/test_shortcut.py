@@ -142,3 +142,37 @@ def test_tensors_for_the_backward_pass_are_saved_where_hooks_see_them() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda x: packed.append(x.numel()) or x, lambda x: x):
         maps.matrix_exp_at(base, raw)
     assert sum(packed) >= 10 * 64
+
+
+@EACH_MAP
+@SIZES
+def test_a_hook_of_the_raw_tensor_runs_once_in_a_backward_pass_that_can_be_differentiated(
+    move: Callable, size: float
+) -> None:
+    base, raw = point((4, 4), size)
+    by_value = torch.randn(4, 4, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((move(base, raw) * by_value).sum(), raw)
+    raw.register_hook(lambda gradient: 2 * gradient)
+    (found,) = torch.autograd.grad((move(base, raw) * by_value).sum(), raw, create_graph=True)
+    torch.testing.assert_close(found.detach(), 2 * expected)
+
+
+def test_hooks_of_a_size_and_a_direction_run_once_too() -> None:
+    v, g = torch.randn(3, 4, requires_grad=True), torch.rand(3, 1).requires_grad_()
+    for value in (lambda: maps.sized(v, g, 0), lambda: maps.on_sphere(v, -1) * g):
+        by_value = torch.randn(3, 4)
+        expected = torch.autograd.grad((value() * by_value).sum(), (v, g))
+        handles = [x.register_hook(lambda gradient: 2 * gradient) for x in (v, g)]
+        found = torch.autograd.grad((value() * by_value).sum(), (v, g), create_graph=True)
+        for handle, one, other in zip(handles, found, expected, strict=True):
+            handle.remove()
+            torch.testing.assert_close(one.detach(), 2 * other)
+
+
+def test_a_derivative_of_a_derivative_of_what_was_written_to_meanwhile_raises() -> None:
+    base, raw = point((4, 4), 0.1)
+    between = raw * 1
+    value = maps.cayley_at(base, between)
+    between.mul_(5)
+    with pytest.raises(RuntimeError, match="written to"):
+        torch.autograd.grad(value.sum(), raw, create_graph=True)

@@ -294,3 +294,53 @@ def test_what_it_cannot_do_is_refused_in_words() -> None:
     ]:
         with pytest.raises(error, match=words):
             pf.rebase_every(*arguments)
+
+
+def test_two_models_of_one_optimizer_move_each_in_its_own_time() -> None:
+    models = [orthogonal(), orthogonal()]
+    optimizer = torch.optim.SGD([raw_of(model) for model in models], lr=0.1)
+    for model in models:
+        pf.rebase_every(optimizer, model, 2)
+    for step in range(1, 5):
+        for model in models:
+            raw_of(model).grad = torch.ones(6, 6)
+        optimizer.step()
+        assert [bool(raw_of(model).any()) for model in models] == [step % 2 == 1] * 2
+    with pytest.raises(ValueError, match="already"):
+        pf.rebase_every(optimizer, models[0])
+
+
+def test_an_optimizer_moves_only_what_it_trains() -> None:
+    model = nn.Sequential(orthogonal(), orthogonal())
+    optimizer = torch.optim.SGD([raw_of(model[0])], lr=0.1)
+    pf.rebase_every(optimizer, model)
+    push(model)
+    raw_of(model[0]).grad = torch.ones(6, 6)
+    optimizer.step()
+    assert not raw_of(model[0]).any()
+    assert raw_of(model[1]).any()
+
+
+def test_an_average_with_buffers_follows_moving_bases() -> None:
+    layer = orthogonal()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    pf.rebase_every(optimizer, layer)
+    average = torch.optim.swa_utils.AveragedModel(layer, use_buffers=True)
+    for step in range(4):
+        train(layer, optimizer, 1, start=step)
+        average.update_parameters(layer)
+    assert torch.dist(average.module.weight, layer.weight) > 1e-3
+    assert maps.orthogonality_error(average.module.weight) < 1e-5
+
+
+class Doubled(pf.Orthogonal):
+    def forward(self, raw: Tensor) -> Tensor:
+        return 2 * super().forward(raw)
+
+
+def test_a_class_whose_values_are_no_bases_is_left_alone() -> None:
+    layer = pf.register_parametrization(nn.Linear(4, 4), "weight", Doubled())
+    push(layer)
+    before = layer.weight.detach().clone()
+    assert pf.rebase(layer) == []
+    assert torch.equal(layer.weight, before)

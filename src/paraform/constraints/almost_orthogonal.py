@@ -50,6 +50,7 @@ class AlmostOrthogonal(Based):
     """
 
     stacks = True
+    moves = True
 
     def __init__(self, slack: float, *, slices: bool = False, strict: bool = False) -> None:
         require_number("AlmostOrthogonal", "slack", slack)

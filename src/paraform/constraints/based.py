@@ -26,9 +26,12 @@ class Based(Constraint):
 
     Attributes:
         base: where the raw tensor is zero; None before registration. A buffer, saved with the state.
+        moves: whether :meth:`rebase` can take what ``forward`` gives for a base. It is not inherited, for it is a
+            promise about one ``forward``: a class says so itself.
     """
 
     base: Tensor | None
+    moves: bool = False
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__(strict=strict)
@@ -95,8 +98,8 @@ class Based(Constraint):
 
     @property
     def has_base(self) -> bool:
-        """Whether there is a base, as there is from registration on."""
-        return self.base is not None
+        """Whether there is a base that can move, as there is from registration on."""
+        return self.base is not None and bool(vars(type(self)).get("moves", False))
 
     def rebase(self, *raws: Tensor) -> tuple[Tensor, ...]:
         """Move the base to the value of ``raws``: the raw tensors that stand for it then. :func:`paraform.rebase` asks.

@@ -47,6 +47,7 @@ class Grassmann(Orthogonal):
     """
 
     stacks = True
+    moves = True
 
     def __init__(self, *, slices: bool = False, strict: bool = False) -> None:
         super().__init__("cayley", slices=slices, strict=strict)

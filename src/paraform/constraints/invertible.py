@@ -47,6 +47,7 @@ class Invertible(Based):
     """
 
     stacks = True
+    moves = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.group_at(self._required_base(), raw)
@@ -119,6 +120,7 @@ class SpecialLinear(Based):
 
     fixed_size = True
     stacks = True
+    moves = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.group_at(self._required_base(), maps.traceless(raw))

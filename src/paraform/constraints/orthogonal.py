@@ -83,6 +83,7 @@ class Orthogonal(Based):
 
     fixed_size = True
     stacks = True
+    moves = True
 
     def __init__(self, map: str = "auto", special: bool = False, *, slices: bool = False, strict: bool = False) -> None:
         if map != "auto" and map not in _MAPS:

@@ -49,6 +49,7 @@ class Symplectic(Based):
 
     fixed_size = True
     stacks = True
+    moves = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return maps.symplectic_at(self._required_base(), raw)

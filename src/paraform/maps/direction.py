@@ -82,6 +82,7 @@ class _Sized(torch.autograd.Function):
                 gradient.contiguous(), v, g, norms, ctx.dim % v.ndim
             )
             return by_v, by_g, None
+        v, g = v.view_as(v), g.view_as(g)  # for hooks of the tensors themselves are for the result
         wanted = [x for x, needed in zip((v, g), ctx.needs_input_grad, strict=False) if needed]
         found = iter(torch.autograd.grad(_sized(v, g, ctx.dim), wanted, gradient, create_graph=True))
         by_v, by_g = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])

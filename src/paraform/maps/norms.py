@@ -131,7 +131,8 @@ class _Unit(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, direction, norms = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates the derivative
-            return torch.autograd.grad(_unit(x, ctx.dim), x, gradient, create_graph=True)[0], None
+            alias = x.view_as(x)  # for hooks of the tensor itself are for the result
+            return torch.autograd.grad(_unit(alias, ctx.dim), alias, gradient, create_graph=True)[0], None
         along = (direction.conj() * gradient).real.sum(ctx.dim, keepdim=True)
         return torch.addcmul(gradient, direction, along.to(direction.dtype), value=-1).div_(norms), None
 

@@ -72,7 +72,7 @@ class _Shortcut(torch.autograd.Function):
         rests = gradient is _tangent_gradient
         numbers = raw.new_zeros(()).expand_as(raw) if rests else raw.detach().clone()
         ctx.save_for_backward(numbers, base, value, *kept)
-        ctx.raw, ctx.move, ctx.gradient = raw, move, gradient
+        ctx.raw, ctx.version, ctx.move, ctx.gradient = raw, raw._version, move, gradient
         return value
 
     @staticmethod
@@ -81,8 +81,14 @@ class _Shortcut(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return ctx.gradient(gradient, base, *kept), None, None, None
         # Somebody differentiates the derivative.
-        value = ctx.move(base, numbers + (ctx.raw - ctx.raw.detach()))
-        return torch.autograd.grad(value, ctx.raw, gradient, create_graph=True)[0], None, None, None
+        if not ctx.raw.is_leaf and ctx.raw._version != ctx.version:
+            raise RuntimeError(
+                "A higher derivative is asked for of a tensor that was written to after it went through a map of "
+                "paraform; write to a copy of it instead."
+            )
+        alias = ctx.raw.view_as(ctx.raw)  # for hooks of the tensor itself are for the result
+        value = ctx.move(base, numbers + (alias - alias.detach()))
+        return torch.autograd.grad(value, alias, gradient, create_graph=True)[0], None, None, None
 
 
 def is_square(x: Tensor) -> bool:

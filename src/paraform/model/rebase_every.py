@@ -8,10 +8,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from ..parametrize import rebase
-from ..parametrize.rebase import raws_with_base
-
-_COUNT = "steps_since_rebase"
+from ..parametrize.rebase import raws_with_base, rebase_trained
 
 
 def rebase_every(optimizer: Optimizer, model: Module, steps: int = 1) -> RemovableHandle:
@@ -28,6 +25,9 @@ def rebase_every(optimizer: Optimizer, model: Module, steps: int = 1) -> Removab
     draws a raw tensor to zero, where it already is: with ``steps=1`` it does nothing. The scheme is that of dynamic
     trivializations (M. Lezcano-Casado, *Trivializations for gradient-based optimization on manifolds*, NeurIPS 2019).
 
+    Only bases whose raw tensors this optimizer trains are moved. An average of the model over time (``AveragedModel``,
+    an EMA) needs its buffers, ``use_buffers=True``: the raw tensors are zero, and it is the bases that move.
+
     A state dict of the model has the bases, and one of the optimizer how many steps are left, as an entry of its first
     parameter group. The hook is in neither: call this again for an optimizer that is made anew. Parametrizations that
     are registered later are moved as well.
@@ -43,7 +43,8 @@ def rebase_every(optimizer: Optimizer, model: Module, steps: int = 1) -> Removab
     Raises:
         TypeError: an argument is of another kind.
         ValueError: ``steps`` is not positive, no parametrization of the model has a base whose raw tensor the optimizer
-            trains, or the optimizer is ``differentiable``, so that its steps must not be written over.
+            trains, or it does so already, or the optimizer is ``differentiable``, so that its steps must not be
+            written over.
 
     >>> import torch
     >>> from torch import nn
@@ -69,19 +70,36 @@ def rebase_every(optimizer: Optimizer, model: Module, steps: int = 1) -> Removab
             "rebase_every expects an optimizer whose steps may be written over, got one with differentiable=True, "
             "whose steps belong to a graph. Call paraform.rebase(model) between graphs instead."
         )
-    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    order = {id(x): i for i, x in enumerate(x for group in optimizer.param_groups for x in group["params"])}
     raws = raws_with_base(model)
-    if not any(id(raw) in trained for raw in raws):
+    first = min((order[id(raw)] for raw in raws if id(raw) in order), default=None)
+    if first is None:
         found = f"has {len(raws)} raw tensors with a base, of which the optimizer trains none" if raws else "has none"
         raise ValueError(
             f"rebase_every expects a model with a base to move (Orthogonal has one) and the optimizer that trains its "
             f"raw tensor, but this {type(model).__name__} {found}. Register first, then make the optimizer."
         )
 
-    def moved(optimizer: Optimizer, *_: Any) -> None:
-        group = optimizer.param_groups[0]  # in a parameter group, as a scheduler's entries: a state dict carries it
-        group[_COUNT] = (group.get(_COUNT, 0) + 1) % steps
-        if group[_COUNT] == 0:
-            rebase(model)
+    hook = _Moves(model, steps, f"steps_since_rebase_{first}")
+    others = optimizer._optimizer_step_post_hooks.values()
+    if any(isinstance(other, _Moves) and other.count == hook.count for other in others):
+        raise ValueError(
+            f"This optimizer moves the bases of this {type(model).__name__} already; call remove() on the handle of "
+            f"the earlier rebase_every first."
+        )
+    return optimizer.register_step_post_hook(hook)
 
-    return optimizer.register_step_post_hook(moved)
+
+class _Moves:
+    """The hook. ``count`` is an entry of a parameter group, as a scheduler's are: a state dict carries it."""
+
+    def __init__(self, model: Module, steps: int, count: str) -> None:
+        self.model = model
+        self.steps = steps
+        self.count = count
+
+    def __call__(self, optimizer: Optimizer, *_: Any) -> None:
+        group = optimizer.param_groups[0]
+        group[self.count] = (group.get(self.count, 0) + 1) % self.steps
+        if group[self.count] == 0:
+            rebase_trained(self.model, {id(x) for each in optimizer.param_groups for x in each["params"]})

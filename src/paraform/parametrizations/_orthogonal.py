@@ -24,6 +24,8 @@ _AT_A_BASE = {"matrix_exp": maps.matrix_exp_at, "cayley": maps.cayley_at, "house
 class _Orthogonal(Orthogonal):
     """:class:`Orthogonal`, with torch's raw tensor and its square base, or none."""
 
+    moves = True
+
     def __init__(self, weight: Tensor, orthogonal_map: str, *, use_trivialization: bool = True) -> None:
         if orthogonal_map not in _MAPS:
             raise ValueError(f"Expected orthogonal_map to be one of {', '.join(_MAPS)}, got {orthogonal_map!r}.")

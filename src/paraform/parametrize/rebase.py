@@ -27,6 +27,11 @@ def rebase(model: Module) -> list[str]:
     A parametrization says by an attribute ``has_base`` that it has one; its method ``rebase`` takes the raw tensors and
     gives those that stand for the same value from then on. The first one of each chain is asked, which gets them.
 
+    Each base is a new tensor, while raw tensors stay the same ones: what was taken of the model before (a
+    ``state_dict()`` that was not copied, a list of buffers as ``DistributedDataParallel`` keeps it) has the old base
+    with a raw tensor of zero, and is to be taken anew. An average over models needs ``use_buffers=True``, for it is the
+    bases that move.
+
     Args:
         model: any module.
 
@@ -48,7 +53,18 @@ def rebase(model: Module) -> list[str]:
     >>> rebase(layer), raw.count_nonzero(), torch.allclose(layer.weight, before)
     (['weight'], tensor(0), True)
     """
-    chains = dict(_based(model))
+    return rebase_chains(model, dict(_based(model)))
+
+
+@torch.no_grad()
+def rebase_trained(model: Module, parameters: set[int]) -> list[str]:
+    """:func:`rebase` for the chains that have one of these raw tensors, given by their identities."""
+    trained = {chain: name for chain, name in _based(model) if any(id(raw) in parameters for raw in chain.originals())}
+    return rebase_chains(model, trained)
+
+
+def rebase_chains(model: Module, chains: dict[ParametrizationList, str]) -> list[str]:
+    """:func:`rebase` for some chains of ``model``, which have names."""
     _require_own(model, chains)
     undo = [(module, dict(vars(module)), dict(module._buffers)) for chain in chains for module in chain.modules()]
     moved = []
