@@ -145,26 +145,33 @@ def named(row: dict[str, Any]) -> str:
     return str(row["title"]).replace("|", "‖")
 
 
+def in_cells(header: str, lines: list[str]) -> str:
+    """A table in Markdown."""
+    return "\n".join([header, "|" + " --- |" * (header.count("|") - 1), *lines])
+
+
 def cases(rows: list[dict[str, Any]]) -> str:
     """The table of ratios."""
-    lines = ["| | | against | theirs, ms | ours, ms | times faster | matmuls | bar |", "|" + " --- |" * 8]
-    lines += [
-        f"| {named(row)} | {sizes(row)} | {row['peer']} | {1e3 * row['theirs']:.3g} | {1e3 * row['ours']:.3g} "
-        f"| **{row['ratio']:.2f}** | {row['matmuls']:.1f} | {row['bar']:.3g}{'' if row['met'] else ' (missed)'} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    return in_cells(
+        "| | | against | theirs, ms | ours, ms | times faster | matmuls | bar |",
+        [
+            f"| {named(row)} | {sizes(row)} | {row['peer']} | {1e3 * row['theirs']:.3g} | {1e3 * row['ours']:.3g} "
+            f"| **{row['ratio']:.2f}** | {row['matmuls']:.1f} | {row['bar']:.3g}{'' if row['met'] else ' (missed)'} |"
+            for row in rows
+        ],
+    )
 
 
 def limits(rows: list[dict[str, Any]]) -> str:
     """The table of numbers about our side alone."""
-    lines = ["| | | found | at most |", "|" + " --- |" * 4]
-    lines += [
-        f"| {named(row)} | {sizes(row)} | {row['found']:.3g} {row['unit']} "
-        f"| {'' if row['at most'] is None else row['at most']}{'' if row['met'] else ' (missed)'} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    return in_cells(
+        "| | | found | at most |",
+        [
+            f"| {named(row)} | {sizes(row)} | {row['found']:.3g} {row['unit']} "
+            f"| {'' if row['at most'] is None else row['at most']}{'' if row['met'] else ' (missed)'} |"
+            for row in rows
+        ],
+    )
 
 
 def losers(rows: list[dict[str, Any]]) -> str:
