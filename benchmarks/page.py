@@ -209,20 +209,17 @@ def choice(maps: dict[str, Any]) -> str:
     for device, measured in maps.items():
         machine = measured["machine"]
         names = list(measured["maps"][0]["seconds"])
-        lines = [
+        parts.append(
             f"Milliseconds of value and gradient on {device} ({machine['processor']}, {machine['threads']} threads), "
-            f"‖A‖ = 1:",
-            "",
-            "| | | " + " | ".join(names) + " |",
-            "|" + " --- |" * (2 + len(names)),
-        ]
-        lines += [
+            f"‖A‖ = 1:"
+        )
+        lines = [
             f"| {sizes(row)} | {row['dtype'].removeprefix('torch.')} | "
             + " | ".join(f"{1e3 * row['seconds'][name]:.3g}" for name in names)
             + " |"
             for row in measured["maps"]
         ]
-        parts.append("\n".join(lines))
+        parts.append(in_cells("| | | " + " | ".join(names) + " |", lines))
     return "\n\n".join(parts)
 
 

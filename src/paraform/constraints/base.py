@@ -207,7 +207,7 @@ class Constraint(nn.Module, ABC):
         self._require_kinship(value)
         if not maps.has_entries(value):
             return value, None
-        if not bool(torch.isfinite(value).all()):
+        if not maps.is_finite(value):
             raise ValueError(f"{self} expects finite entries, got some that are nan or inf; nothing was changed.")
         inside, moved = self._contains(value), self._settled(value)
         all_inside = bool(inside.all())
@@ -249,7 +249,7 @@ class Constraint(nn.Module, ABC):
 
     def _require_finite_raw(self, raw: Tensor | tuple[Tensor, ...]) -> None:
         for tensor in raw if isinstance(raw, tuple) else (raw,):
-            if maps.has_entries(tensor) and not bool(torch.isfinite(tensor).all()):
+            if maps.has_entries(tensor) and not maps.is_finite(tensor):
                 raise ValueError(
                     f"{self} expects a value whose raw tensor has finite entries in {tensor.dtype}, got one too large "
                     f"or too small for that; scale it, or use a wider dtype."

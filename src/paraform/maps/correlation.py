@@ -8,7 +8,7 @@ from .norms import frobenius, unit
 from .positive import indefiniteness
 from .precision import measured, precise
 from .semidefinite import gram_factor
-from .triangles import hermitian_part
+from .triangles import hermitian_part, identity_of
 
 
 @precise
@@ -34,7 +34,7 @@ def unit_diagonal(x: Tensor) -> Tensor:
             [0.5000, 1.0000]])
     """
     upper = x.triu(1)
-    return upper + upper.mH + torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return upper + upper.mH + identity_of(x)
 
 
 @precise

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .eager import is_plain
+from .eager import gradients_with_graph, is_plain
 from .norms import is_ordinary, norm, unit
 from .precision import precise
 
@@ -82,8 +82,5 @@ class _Sized(torch.autograd.Function):
                 gradient.contiguous(), v, g, norms, ctx.dim % v.ndim
             )
             return by_v, by_g, None
-        v, g = v.view_as(v), g.view_as(g)  # for hooks of the tensors themselves are for the result
-        wanted = [x for x, needed in zip((v, g), ctx.needs_input_grad, strict=False) if needed]
-        found = iter(torch.autograd.grad(_sized(v, g, ctx.dim), wanted, gradient, create_graph=True))
-        by_v, by_g = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+        by_v, by_g = gradients_with_graph(lambda v, g: _sized(v, g, ctx.dim), [v, g], gradient)
         return by_v, by_g, None

@@ -7,6 +7,7 @@ from .finite import where_finite
 from .norms import frobenius
 from .precision import measured, precise
 from .simplex import simplex_threshold
+from .triangles import identity_of
 
 # Rounds of row and column sums. After them a Gaussian raw matrix of deviation 1 has sums within 1e-4 at n = 3, 1e-7 at
 # n = 8; one of deviation 3 within a few percent. Fitting random targets went no faster with 50, and slower with 5.
@@ -135,6 +136,6 @@ def _newton_step(W: Tensor, error: Tensor) -> Tensor:
     """``-H^-1 error``, where ``H`` is a generalized Hessian of the dual function of ``u`` alone, barely regularized."""
     A = (W > 0).to(W.dtype)
     H = torch.diag_embed(A.sum(-1)) - (A / A.sum(-2, keepdim=True)) @ A.mT
-    regular = H + _REGULARIZATION * torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
+    regular = H + _REGULARIZATION * identity_of(H)
     step: Tensor = torch.linalg.solve_ex(regular, error).result
     return -step

@@ -1,5 +1,9 @@
 """Whether a function may look at numbers and act on them, or has to be one and the same for all numbers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -36,6 +40,25 @@ def is_plain(x: Tensor) -> bool:
         and torch._C._functorch.peek_interpreter_stack() is None  # one around, even if x is not its own
         and forward_ad._current_level < 0
     )
+
+
+def gradients_with_graph(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor
+) -> list[Tensor | None]:
+    """The gradients of ``function(*inputs)``, which can be differentiated, by those inputs that want one.
+
+    For the backward pass of a function whose first derivative is written by hand. Hooks of the inputs do not run: they
+    are for what that backward pass gives.
+
+    >>> x = torch.tensor([2.0], requires_grad=True)
+    >>> (by_x,) = gradients_with_graph(torch.square, [x], torch.ones(1))
+    >>> by_x, torch.autograd.grad(by_x, x)
+    (tensor([4.], grad_fn=<MulBackward0>), (tensor([2.]),))
+    """
+    aliases = [x.view_as(x) for x in inputs]
+    wanted = [x for x in aliases if x.requires_grad]
+    found = iter(torch.autograd.grad(function(*aliases), wanted, gradient, create_graph=True))
+    return [next(found) if x.requires_grad else None for x in aliases]
 
 
 def is_finite(x: Tensor) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .eager import is_plain
+from .eager import gradients_with_graph, is_plain
 from .precision import measured, precise
 
 
@@ -128,11 +128,10 @@ class _Unit(torch.autograd.Function):
         return direction
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
         x, direction, norms = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates the derivative
-            alias = x.view_as(x)  # for hooks of the tensor itself are for the result
-            return torch.autograd.grad(_unit(alias, ctx.dim), alias, gradient, create_graph=True)[0], None
+            return gradients_with_graph(lambda x: _unit(x, ctx.dim), [x], gradient)[0], None
         along = (direction.conj() * gradient).real.sum(ctx.dim, keepdim=True)
         return torch.addcmul(gradient, direction, along.to(direction.dtype), value=-1).div_(norms), None
 

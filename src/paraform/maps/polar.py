@@ -6,6 +6,7 @@ from torch import Tensor
 from .finite import where_finite
 from .norms import frobenius, largest
 from .precision import measured, precise
+from .triangles import identity_of
 
 # Halvings of an interval at most pi wide, down to the last bit of float64.
 _HALVINGS = 56
@@ -22,7 +23,7 @@ def newton_schulz_factor(gram: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    identity = identity_of(gram)
     return identity + (identity - gram) / 2
 
 
@@ -133,7 +134,7 @@ def orthogonality_error(x: Tensor) -> Tensor:
     # Squares of large entries overflow to inf and their sums to NaN: divide first, multiply last.
     scale = largest(x, (-2, -1)).clamp_min(1)
     y = tall / scale
-    identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+    identity = identity_of(y)
     return frobenius(y.mH @ y - identity / scale / scale) * scale[..., 0, 0] * scale[..., 0, 0]
 
 

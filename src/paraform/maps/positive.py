@@ -7,7 +7,7 @@ from .exponential import matrix_exp
 from .finite import where_finite
 from .norms import frobenius, norm
 from .precision import has_entries, measured, precise
-from .triangles import hermitian_part, skew_part, symmetric, symmetric_from_lower
+from .triangles import hermitian_part, identity_of, skew_part, symmetric, symmetric_from_lower
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def _of_trace(part: float, x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, shift: Tensor) -> Tensor:
-    return x + shift * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return x + shift * identity_of(x)
 
 
 @precise

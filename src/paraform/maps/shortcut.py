@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .eager import is_plain
+from .eager import gradients_with_graph, is_plain
 from .products import plus_product
 from .triangles import minus_adjoint
 
@@ -76,7 +76,7 @@ class _Shortcut(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
         numbers, base, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return ctx.gradient(gradient, base, *kept), None, None, None
@@ -86,9 +86,8 @@ class _Shortcut(torch.autograd.Function):
                 "A higher derivative is asked for of a tensor that was written to after it went through a map of "
                 "paraform; write to a copy of it instead."
             )
-        alias = ctx.raw.view_as(ctx.raw)  # for hooks of the tensor itself are for the result
-        value = ctx.move(base, numbers + (alias - alias.detach()))
-        return torch.autograd.grad(value, alias, gradient, create_graph=True)[0], None, None, None
+        (by_raw,) = gradients_with_graph(lambda x: ctx.move(base, numbers + (x - x.detach())), [ctx.raw], gradient)
+        return by_raw, None, None, None
 
 
 def is_square(x: Tensor) -> bool:

@@ -7,6 +7,7 @@ from .finite import where_finite
 from .norms import largest, norm
 from .polar import polar
 from .precision import measured, precise, working_dtype
+from .triangles import identity_of
 
 # A search space of this many directions. Up to this size the whole space is taken, and nothing is searched.
 _DIRECTIONS = 128
@@ -121,7 +122,7 @@ def is_within(W: Tensor, bound: float) -> Tensor:
     peak = largest(X, (-2, -1))
     # An entry above 1 settles it; divided by it, the products do not overflow.
     X = X / peak.clamp_min(1)
-    identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    identity = identity_of(X)
     info: Tensor = torch.linalg.cholesky_ex(identity - X.mH @ X).info
     return (info == 0) & (peak[..., 0, 0] <= 1)
 

@@ -214,7 +214,7 @@ def polar_at(base: Tensor, raw: Tensor) -> Tensor:
     >>> polar_at(torch.eye(3, 1), torch.tensor([[0.0], [1.0], [0.0]])).T
     tensor([[0.7071, 0.7071, 0.0000]])
     """
-    if base.shape[-2] == base.shape[-1]:
+    if is_square(base):
         D = base @ skew_from_lower(raw)
     else:
         W, P, _ = _tangent(base, raw)
@@ -233,7 +233,7 @@ def grassmann_at(base: Tensor, raw: Tensor) -> Tensor:
     >>> grassmann_at(torch.eye(2, 1), torch.tensor([[7.0], [2.0]])).T
     tensor([[0., 1.]])
     """
-    if base.shape[-2] == base.shape[-1]:
+    if is_square(base):
         return base + 0 * raw  # there is one such span: P would be rounding
     _, P, G = _tangent(base, raw)
     return _tall_cayley(base, 2 * base + P, -G / 4)

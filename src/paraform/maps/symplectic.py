@@ -9,7 +9,7 @@ from .norms import frobenius, largest
 from .patterns import hamiltonian, times_J
 from .polar import polar
 from .precision import measured, precise
-from .triangles import hermitian_part
+from .triangles import hermitian_part, identity_of
 
 # Newton's iteration halves what is too large and then squares the error; this is enough for a condition number of 1e15.
 _STEPS = 60
@@ -44,7 +44,7 @@ def symplectic_error(M: Tensor) -> Tensor:
     # As for orthogonal matrices: squares of large entries overflow, so divide first and multiply last.
     scale = largest(M, (-2, -1)).clamp_min(1)
     y = M / scale
-    form = times_J(torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)) / scale / scale
+    form = times_J(identity_of(M)) / scale / scale
     left = frobenius(y.mH @ times_J(y) - form) * scale[..., 0, 0]
     return left * (scale[..., 0, 0] / frobenius(M).clamp_min(1))
 
@@ -137,4 +137,4 @@ def _newton(X: Tensor) -> Tensor:
 
 def _polished(M: Tensor) -> Tensor:
     """``M``, near to symplectic, after one step of the iteration without inverses, which squares the error."""
-    return M @ (1.5 * torch.eye(M.shape[-1], dtype=M.dtype, device=M.device) - _adjoint(M) @ M / 2)
+    return M @ (1.5 * identity_of(M) - _adjoint(M) @ M / 2)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import maps
+from ..maps.triangles import half_upper
 
 
 def exponential(X: Tensor) -> Tensor:
@@ -64,10 +65,8 @@ def reflections(X: Tensor) -> Tensor:
     is one triangular solve, as :func:`paraform.maps.householder_at` explains.
     """
     V = X.tril(-1) + identity_like(X)
-    gram = V.mT @ V
-    T = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)  # of which the upper triangle is read
     top = V[..., : X.size(-1), :]
-    return _polished(identity_like(X) - V @ torch.linalg.solve_triangular(T, top.mT, upper=True))
+    return _polished(identity_like(X) - V @ torch.linalg.solve_triangular(half_upper(V.mT @ V), top.mT, upper=True))
 
 
 def skew(X: Tensor) -> Tensor:
