@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import typer
 
 # What the `tools` extra brings. It is imported when a command runs, so that `import paraform` stays light.
-TOOLS = {"matplotlib", "rich", "sklearn", "typer"}
+TOOLS = {"jinja2", "matplotlib", "rich", "safetensors", "sklearn", "typer"}
 
 
 def app() -> "typer.Typer":

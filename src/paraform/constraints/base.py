@@ -140,6 +140,20 @@ class Constraint(nn.Module, ABC):
         self._shape, self.distance = value.shape, distance
         return raw
 
+    def contains(self, value: Tensor) -> Tensor:
+        """Whether each matrix of ``value`` is in the set, but for rounding: shape ``(*, m, n)`` to ``(*)``, bool.
+
+        Raises:
+            ValueError: the shape or the dtype does not suit the set.
+        """
+        self._require_numbers(value.dtype)
+        self._check(value.shape, value.dtype)
+        return self._contains(value)
+
+    def seen(self, value: Tensor) -> Tensor:
+        """``value`` in the shape whose last two dimensions the set is about: a kernel as one matrix, under Flatten."""
+        return value
+
     @property
     def has_base(self) -> bool:
         """Whether the map has a base, which ``rebase`` moves to the value of the raw tensors that it is given."""

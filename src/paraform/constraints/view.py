@@ -97,6 +97,10 @@ class View(Constraint):
         """Whether ``constraint`` has one."""
         return self.constraint.has_base
 
+    def seen(self, value: Tensor) -> Tensor:
+        """What ``constraint`` sees of it, or what that one hands on."""
+        return self.constraint.seen(self._seen(value))
+
     def rebase(self, *raws: Tensor) -> tuple[Tensor, ...]:
         """That of ``constraint``, in the tensor's own shape."""
         is_seen = self._is_seen or (False,) * len(raws)

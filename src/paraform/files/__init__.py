@@ -1,0 +1,1 @@
+"""Saved models: raw tensors and the recipe in one safetensors file."""

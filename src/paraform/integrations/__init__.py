@@ -1,0 +1,1 @@
+"""Hooks for other projects, each imported only when asked for."""
