@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -76,6 +77,45 @@ def is_original_elsewhere(chain: Module, name: str) -> bool:
     if _is_held_once(holder, name):
         return False
     return any(_is_chain(owner) for owner, _ in _other_owners(holder[name], (chain, name)))
+
+
+def owners_of_chains(chains: Collection[Module]) -> dict[Module, list[Owner]]:
+    """Every module that has one of ``chains`` on a tensor. One search for all of them."""
+    owners: dict[Module, list[Owner]] = {chain: [] for chain in chains}
+    for module in _modules_alive() if owners else ():
+        for name, chain in _children(_children(module, "_modules").get("parametrizations"), "_modules").items():
+            if chain in owners:
+                owners[chain].append((module, name))
+    return owners
+
+
+def held_elsewhere(raws: Iterable[tuple[Module, Tensor]]) -> set[Tensor]:
+    """Those of the tensors that (or whose memory) a module besides the chain given with them has. One search."""
+    raws = list(raws)
+    found = _held_elsewhere(raws)
+    if found:
+        gc.collect()  # what is only waiting to be collected owns nothing
+        found = _held_elsewhere(raws)
+    return found
+
+
+def _held_elsewhere(raws: list[tuple[Module, Tensor]]) -> set[Tensor]:
+    by_memory = defaultdict(list)
+    for chain, raw in raws:
+        by_memory[_memory(raw)].append((chain, raw))
+    return {
+        raw
+        for module in (_modules_alive() if raws else ())
+        for holder in ("_parameters", "_buffers")
+        for other in _children(module, holder).values()
+        if isinstance(other, Tensor)
+        for chain, raw in by_memory.get(_memory(other), ())
+        if module is not chain and (other is raw or _overlap(raw, other)) and not _is_left_over(module)
+    }
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if _has_storage(tensor) else id(tensor)
 
 
 def is_submodule(module: Module, *, besides: Module | None = None) -> bool:
