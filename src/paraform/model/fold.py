@@ -56,8 +56,8 @@ def fold(model: M, copy: bool = False) -> M:
 
     Raises:
         TypeError: ``model`` is no module or compiled by TorchScript, or a value is no tensor.
-        ValueError: a value has entries that are not finite; or a raw tensor was itself computed with gradients
-            recorded, which folding would cut off.
+        ValueError: a value has entries that are not finite; or a raw tensor is computed itself, so that folding would
+            cut it off from what is trained.
         RuntimeError: parametrizations are waiting for the first forward pass of a lazy module; or a module is sharded
             by FSDP, or another library has changed its class; or a plain tensor is not the value (which would be a
             mistake of this package's).
@@ -122,10 +122,11 @@ def _plain(named: Named) -> Tensor:
     """The value as the parameter or buffer that it is to be, of no other's memory."""
     with _explained(named.name):
         originals = originals_of(named.chain)
-        if any(raw.grad_fn is not None for raw in originals):
+        held = {*named.chain._parameters.values(), *named.chain._buffers.values()}
+        if any(raw.grad_fn is not None or raw not in held for raw in originals):
             raise ValueError(
-                f"A raw tensor of '{named.name}' was computed with gradients recorded, which folding would cut off. "
-                "Let it be a leaf: detach it first."
+                f"A raw tensor of '{named.name}' is no leaf but computed itself, with gradients recorded or by a "
+                "parametrization of its own. Let it be a parameter or buffer of numbers first."
             )
         value = look(named.chain)
         if not isinstance(value, Tensor):
