@@ -23,12 +23,13 @@ def constrain_stack(model: Any) -> None:
 
 
 def images() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, groups=1), nn.Flatten())
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten())
 
 
 def constrain_images(model: Any) -> None:
     pf.register_parametrization(model[0], "weight", pf.Flatten(pf.SpectralNorm()))
-    pf.register_parametrization(model[0], "weight", pf.Scaled(0.5))
+    pf.register_parametrization(model[0], "weight", torch.tanh)
+    pf.register_parametrization(model[1], "bias", pf.Ball(0.5))
     pf.register_parametrization(model[3], "weight", pf.Flatten(pf.LowRank(2)))
 
 
@@ -76,7 +77,7 @@ def encoder() -> nn.Module:
 def constrain_encoder(model: Any) -> None:
     for layer in model.layers:
         pf.register_parametrization(layer.self_attn, "in_proj_weight", pf.Blocks(pf.Orthogonal(), 3))
-        pf.register_parametrization(layer.linear1, "weight", pf.AlmostOrthogonal())
+        pf.register_parametrization(layer.linear1, "weight", pf.AlmostOrthogonal(0.1))
         pf.register_parametrization(layer.linear2, "weight", pf.Masked(torch.ones(8, 16).tril(4)))
         pf.register_parametrization(layer.norm1, "weight", pf.Positive())
 

@@ -97,10 +97,11 @@ def fold(model: M, copy: bool = False) -> M:
 
     everyone = dict.fromkeys(owner for each in owners.values() for owner, _ in each)
     with _unchanged_on_failure(ModuleList([model, *everyone])):
-        for chain, (_, plain) in found.items():
-            _put(plain, chain, owners[chain], shared)
+        folded = [_put(plain, chain, owners[chain], shared) for chain, (_, plain) in found.items()]
         for chain, (name, plain) in found.items():
             _check_bits(plain, owners[chain], name)
+    for tensor in folded:
+        tensor.grad = None  # it was that of the raw tensor
     compute_at_each_read(model)
     return model
 
@@ -108,8 +109,10 @@ def fold(model: M, copy: bool = False) -> M:
 def _check_modules(model: Module) -> None:
     for path, module in model.named_modules():
         name = f"'{path}', a {title(module)}," if path else f"this {title(module)}"
-        if isinstance(module, torch.jit.ScriptModule) and hasattr(module, "parametrizations"):
-            raise TypeError(f"In the model {name} is compiled by TorchScript. Fold first, then script or trace.")
+        if isinstance(module, torch.jit.ScriptModule):
+            if hasattr(module, "parametrizations"):
+                raise TypeError(f"In the model {name} is compiled by TorchScript. Fold first, then script or trace.")
+            continue
         pending = pending_of(module)
         if pending is not None:
             raise RuntimeError(
@@ -140,13 +143,12 @@ def _plain(named: Named) -> Tensor:
         return copy_like(originals, value.contiguous())
 
 
-def _put(plain: Tensor, chain: Module, owners: list[Owner], shared: set[Tensor]) -> None:
+def _put(plain: Tensor, chain: Module, owners: list[Owner], shared: set[Tensor]) -> Tensor:
     """Let ``plain`` be what the chain is on, as the chain's original where that can hold it."""
     originals = originals_of(chain)
     tensor, raw = plain, originals[0]
     if len(originals) == 1 and raw.dtype == plain.dtype and raw not in shared and not raw.is_inference():
         write(raw, plain)
-        raw.grad = None  # it was the raw tensor's
         tensor = raw
     orders = [names_in_order(owner) for owner, _ in owners]  # which torch's engine does not keep
     for (owner, name), order in zip(owners, orders, strict=True):
@@ -154,6 +156,7 @@ def _put(plain: Tensor, chain: Module, owners: list[Owner], shared: set[Tensor])
         sort(owner._parameters, order)
         if isinstance(owner, RNNBase):
             owner._init_flat_weights()  # TorchScript takes that list as it is
+    return tensor
 
 
 def _check_bits(plain: Tensor, owners: list[Owner], full_name: str) -> None:
