@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -43,6 +41,7 @@ def assert_close(one: Tensor, other: Tensor) -> None:
 
 @for_all_kinds
 @torchscript
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning")  # any LSTM
 def test_torchscript_compiles_it_and_loads_it_again(deployed: tuple[nn.Module, Tensor, Tensor], tmp_path: Path) -> None:
     model, x, y = deployed
     with torch.no_grad():  # in which an encoder takes its fast path, so that the trace and its check take the same
@@ -96,7 +95,7 @@ def test_it_is_compiled_without_a_break(deployed: tuple[nn.Module, Tensor, Tenso
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_dynamic_quantization_finds_its_layers_as_in_a_model_that_was_never_constrained(
-    deployed: tuple[nn.Module, Tensor, Tensor], kind: Kind
+    deployed: tuple[nn.Module, Tensor, Tensor], kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quantized(plain: nn.Module) -> nn.Module:
         return torch.ao.quantization.quantize_dynamic(plain, {nn.Linear, nn.LSTM})
@@ -105,20 +104,20 @@ def test_dynamic_quantization_finds_its_layers_as_in_a_model_that_was_never_cons
     plain = kind.make().eval()
     plain.load_state_dict(model.state_dict())
     result, expected = quantized(model), quantized(plain)
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)  # it does not know quantized layers
     kinds = [type(module) for module in result.modules()]
     assert kinds == [type(module) for module in expected.modules()]
     if str(kind) in ("stack", "tagger"):
         assert any(each.__module__.startswith("torch.ao.nn.quantized") for each in kinds)
-    if str(kind) != "encoder":
-        assert torch.equal(result(x), expected(x))
-        assert (result(x) - y).abs().max() < 0.05 * y.abs().max()  # 8 bits a weight and an input
+    assert torch.equal(result(x), expected(x))
+    assert (result(x) - y).abs().max() < 0.05 * y.abs().max()  # 8 bits a weight and an input
 
 
 @for_all_kinds
 def test_pruning_masks_the_weights_that_were_folded(deployed: tuple[nn.Module, Tensor, Tensor], kind: Kind) -> None:
     model, x, y = deployed
     for module in model.modules():
-        if type(module) in (nn.Linear, nn.Conv2d):
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
             prune.identity(module, "weight")
     with torch.no_grad():
         assert_close(model(x), y)
@@ -131,7 +130,6 @@ def test_pruning_masks_the_weights_that_were_folded(deployed: tuple[nn.Module, T
         kept = layer.weight != 0
         assert torch.equal(layer.weight[kept], weight[kept])
         assert weight[~kept].abs().max() <= weight[kept].abs().min()
-    assert list(model.state_dict()) != []
     assert set(model.state_dict()) == set(kind.make().state_dict())
 
 
@@ -150,38 +148,36 @@ def test_the_fast_path_of_attention_is_taken_and_gives_the_same(
     assert_close(model(x), y)  # with gradients recorded there is no fast path
 
 
-SCRIPT = """
+READER = """
 import sys
 import torch
 
 sys.modules["paraform"] = None  # an import of it would raise
-model, x, y = torch.load(sys.argv[1], weights_only=False)
-torch.testing.assert_close(model(x), y, rtol=1e-5, atol=1e-6)
+for model, inputs, y in torch.load(sys.argv[1], weights_only=False):
+    torch.testing.assert_close(model(*inputs), y, rtol=1e-5, atol=1e-6)
 assert not [name for name in sys.modules if name.startswith("paraform.")]
 print("the same outputs")
 """
 
 
 def test_a_pickle_is_read_where_this_package_is_not_installed(tmp_path: Path) -> None:
-    layer: Any = pf.register_parametrization(nn.LSTM(3, 4), "weight_hh_l0", pf.Blocks(pf.Orthogonal(), 4))
-    encoder = next(kind for kind in KINDS if str(kind) == "encoder").constrained().eval()
-    norm = pf.register_parametrization(nn.Conv1d(2, 2, 2), "weight", pf.WeightNorm())
-    model = nn.ModuleList([layer, encoder, norm])
-    pf.cache_each_forward(encoder)
-    x = torch.randn(2, 5, 8)
-    y = encoder(x).detach()
-    fold(model)
-    torch.save([model[1], x, y], tmp_path / "encoder.pt")
-    torch.save(
-        [nn.Sequential(model[2]), *(lambda z: (z, model[2](z).detach()))(torch.randn(1, 2, 5))], tmp_path / "conv.pt"
+    saved = []
+    for kind in KINDS:
+        model, x = kind.constrained().eval(), kind.inputs()
+        if isinstance(kind.make, type):  # a class of these tests, which the reader does not know: a layer of torch's
+            model = next(model.children())
+        inputs = (x, x, x) if isinstance(model, nn.MultiheadAttention) else (x,)
+        pf.cache_each_forward(model)
+        with torch.no_grad():
+            y = model(*inputs)
+        saved.append((fold(model), inputs, y))
+    torch.save(saved, tmp_path / "models.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path / "models.pt")],
+        env={**os.environ, "PYTHONPATH": str(FRAME)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    environment = {**os.environ, "PYTHONPATH": str(FRAME)}
-    for name in ("encoder.pt", "conv.pt"):
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / name)],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.stdout == "the same outputs\n", done.stderr
+    assert done.stdout == "the same outputs\n", done.stderr
