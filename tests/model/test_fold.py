@@ -255,6 +255,14 @@ def test_a_chain_that_reads_another_folded_tensor_gets_the_value_from_before() -
     assert torch.equal(second.weight, values[1])
 
 
+def test_a_value_that_was_read_before_says_that_it_reaches_nothing_any_more() -> None:
+    layer: Any = pf.register_parametrization(nn.Linear(3, 3), "weight", Symmetric())
+    weight = layer.weight
+    fold(layer)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="is not parametrized any more"):
+        weight.zero_()
+
+
 # Contexts
 
 
@@ -270,6 +278,15 @@ def test_a_result_can_be_trained_whatever_the_context_was(context: Callable[[], 
         assert torch.equal(folded(x), y)
     folded(x).sum().backward()
     assert all(parameter.grad is not None for parameter in folded.parameters())
+
+
+def test_autocast_has_no_part_in_the_values() -> None:
+    layer: Any = pf.register_parametrization(nn.Linear(3, 3), "weight", lambda X: X @ X)
+    value = layer.weight.detach().clone()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer.weight.dtype == torch.bfloat16
+        fold(layer)
+    assert torch.equal(layer.weight, value)
 
 
 def test_a_model_made_under_inference_mode_is_folded_outside() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import Module, ModuleList, RNNBase
+from torch.nn import Module, RNNBase
 
 from ..parametrize.contexts import compute_at_each_read
 from ..parametrize.errors import explain, title
@@ -17,9 +17,9 @@ from ..parametrize.lazy import pending_of
 from ..parametrize.named import Named, named_chains
 from ..parametrize.owners import Owner, held_elsewhere, owners_of_chains
 from ..parametrize.reads import look
-from ..parametrize.rollback import restored_on_failure
+from ..parametrize.rollback import modules_restored_on_failure
 from ..parametrize.state_dict import names_in_order
-from ..parametrize.surgery import become, check_class, check_unsharded, displace, sort
+from ..parametrize.surgery import check_class, check_unsharded, displace, sort
 from ..parametrize.switching import originals_of
 from ..parametrize.tensors import copy_like, numbers_of, write
 
@@ -34,8 +34,9 @@ def fold(model: M, copy: bool = False) -> M:
     of this package is left in the model, so what knows plain PyTorch only takes it: quantization, pruning, ONNX,
     TorchScript, a pickle that is read where this package is not installed. Folding a plain model does nothing.
 
-    The value is the one that a read would give, in the mode that the model is in (call ``model.eval()`` first where
-    the mode makes a difference), with steps that are switched off left out, and no estimate carried on. Parameters
+    The value is the one that a read outside of autocast would give, in the mode that the model is in (call
+    ``model.eval()`` first where that makes a difference): without the steps that are switched off, and with no estimate
+    carried on. Parameters
     stay parameters that want a gradient as before, and buffers stay buffers, saved or not. Ties stay ties, also with
     modules that are not part of ``model``. A single original stays the same ``Parameter`` object, if nobody else holds
     it and the value has its dtype; it loses its gradient, which was one of the raw tensor. Chains of
@@ -95,9 +96,14 @@ def fold(model: M, copy: bool = False) -> M:
                 check_unsharded(owner, originals_of(chain))
     shared = held_elsewhere((chain, raw) for chain in found for raw in originals_of(chain))
 
-    everyone = dict.fromkeys(owner for each in owners.values() for owner, _ in each)
-    with _unchanged_on_failure(ModuleList([model, *everyone])):
+    holders = {owner for each in owners.values() for owner, _ in each}
+    with modules_restored_on_failure(
+        {*found, *holders, *(owner.get_submodule("parametrizations") for owner in holders)}
+    ):
         folded = [_put(plain, chain, owners[chain], shared) for chain, (_, plain) in found.items()]
+        for holder in holders:
+            if isinstance(holder, RNNBase):
+                holder._init_flat_weights()  # TorchScript takes this list as it is
         for chain, (name, plain) in found.items():
             _check_bits(plain, owners[chain], name)
     for tensor in folded:
@@ -131,7 +137,8 @@ def _plain(named: Named) -> Tensor:
                 f"A raw tensor of '{named.name}' is no leaf but computed itself, with gradients recorded or by a "
                 "parametrization of its own. Let it be a parameter or buffer of numbers first."
             )
-        value = look(named.chain)
+        with _without_autocast(originals[0].device.type):
+            value = look(named.chain)
         if not isinstance(value, Tensor):
             raise TypeError(f"The value of '{named.name}' is no tensor but a {type(value).__name__}.")
         numbers = numbers_of(value)
@@ -154,8 +161,6 @@ def _put(plain: Tensor, chain: Module, owners: list[Owner], shared: set[Tensor])
     for (owner, name), order in zip(owners, orders, strict=True):
         displace(owner, name, tensor)
         sort(owner._parameters, order)
-        if isinstance(owner, RNNBase):
-            owner._init_flat_weights()  # TorchScript takes that list as it is
     return tensor
 
 
@@ -180,22 +185,17 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().reshape(-1).view(torch.uint8) if tensor.layout == torch.strided else tensor
 
 
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """It would leave a model in single precision some weights in half precision."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         explain(error, f"while folding '{name}'; the model is as it was")
-        raise
-
-
-@contextmanager
-def _unchanged_on_failure(model: Module) -> Iterator[None]:
-    classes = [(module, type(module)) for module in model.modules()]
-    try:
-        with restored_on_failure([model]):
-            yield
-    except BaseException:
-        for module, cls in classes:
-            become(module, cls)
         raise
