@@ -18,9 +18,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import paraform as pf
 from paraform.model import fold as room
 from paraform.model.fold import fold
-from tests.constraints.sets import ENGINES, FOR_ALL, Case
+from tests.constraints.sets import CASES, ENGINES, Layer
 from tests.model.models import KINDS, Kind, stack
-from tests.parametrize.cases import Double, Polar, Symmetric, assert_untouched, snapshot
+from tests.parametrize.cases import HOSTS, Double, Host, Polar, Symmetric, assert_untouched, snapshot
 
 for_all_kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 in_both_modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -55,15 +55,33 @@ def test_the_result_is_the_plain_model_with_the_same_numbers(kind: Kind, trainin
     assert torch.equal(plain(x), model(x))
 
 
-@FOR_ALL
 @ENGINES
-def test_the_value_of_every_set_is_kept_to_the_bit(case: Case, engine: Any) -> None:
-    layer = case.layer(engine)
-    value = layer.weight.detach().clone()
-    fold(layer)
-    assert isinstance(layer.weight, nn.Parameter)
-    assert torch.equal(layer.weight, value)
-    assert list(layer.state_dict()) == ["weight"]
+def test_the_value_of_every_set_is_kept_to_the_bit(engine: Any) -> None:
+    model = nn.ModuleList(case.layer(engine) for case in CASES)
+    values = [layer.weight.detach().clone() for layer in model]
+    keys = list(pf.plain_state_dict(model))
+    fold(model)
+    for case, layer, value in zip(CASES, model, values, strict=True):
+        assert type(layer) is Layer, case
+        assert isinstance(layer.weight, nn.Parameter), case
+        assert torch.equal(layer.weight, value), case
+    assert list(model.state_dict()) == keys
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.title)
+@pytest.mark.parametrize("step", [Symmetric, Polar])
+def test_a_module_of_any_kind_gets_its_tensor_back(host: Host, step: type[nn.Module]) -> None:
+    module = host.make()
+    before = {name: type(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    cls, keys, attributes = type(module), list(module.state_dict()), set(vars(module))
+    pf.register_parametrization(module, host.name, step())
+    value = host.tensor(module).detach().clone()
+    fold(module)
+    assert torch.equal(host.tensor(module), value)
+    assert {name: type(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())} == before
+    assert type(module) is cls
+    assert list(module.state_dict()) == keys
+    assert set(vars(module)) == attributes
 
 
 def test_folding_again_and_folding_a_plain_model_change_nothing() -> None:
@@ -441,6 +459,7 @@ def test_what_is_refused_leaves_the_model_as_it_was(
     spoil: Callable[[Any], None], error: type[Exception], words: list[str]
 ) -> None:
     model = constrained()
+    model[0] = pf.register_parametrization(nn.Linear(3, 3), "weight", pf.SpectralNorm())  # carried on by a forward pass
     spoil(model)
     classes, before = [type(module) for module in model.modules()], snapshot_if_any(model)
     with pytest.raises(error) as caught:

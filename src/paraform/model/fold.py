@@ -36,11 +36,12 @@ def fold(model: M, copy: bool = False) -> M:
 
     The value is the one that a read outside of autocast would give, in the mode that the model is in (call
     ``model.eval()`` first where that makes a difference): without the steps that are switched off, and with no estimate
-    carried on. Parameters
-    stay parameters that want a gradient as before, and buffers stay buffers, saved or not. Ties stay ties, also with
-    modules that are not part of ``model``. A single original stays the same ``Parameter`` object, if nobody else holds
-    it and the value has its dtype; it loses its gradient, which was one of the raw tensor. Chains of
-    ``torch.nn.utils.parametrize`` are folded too, and :func:`~paraform.cache_each_forward` is ended. Other hooks stay.
+    carried on. Chains of ``torch.nn.utils.parametrize`` are folded too.
+
+    Parameters stay parameters that want a gradient as before, and buffers stay buffers, saved or not. Ties stay ties,
+    also with modules that are not part of ``model``. A single original stays the same ``Parameter`` object, if nobody
+    else holds it and the value has its dtype; it loses its gradient, which was one of the raw tensor.
+    :func:`~paraform.cache_each_forward` is ended. Other hooks stay.
 
     Either all is folded or nothing: whatever can be refused is refused before anything changes. Afterwards each plain
     tensor is compared with the value that was computed, to the bit.

@@ -20,19 +20,12 @@ def restored_on_failure(steps: Iterable[Module]) -> Iterator[None]:
     An inverse may learn from the value that it is given (the base of an orthogonal matrix, the vectors of a spectral
     norm). Where a later check refuses the value, it must not have learned anything.
     """
-    with modules_restored_on_failure({module for step in steps for module in step.modules()}):
-        yield
-
-
-@contextmanager
-def modules_restored_on_failure(modules: Iterable[Module]) -> Iterator[None]:
-    """Undo what the body did to these very modules, if it raises: to their classes, attributes and tensors."""
-    remembered = [(module, type(module), _attributes(module), _tensors(module)) for module in modules]
+    modules = {module for step in steps for module in step.modules()}
+    remembered = [(module, _attributes(module), _tensors(module)) for module in modules]
     try:
         yield
     except BaseException:
-        for module, cls, attributes, tensors in remembered:
-            object.__setattr__(module, "__class__", cls)
+        for module, attributes, tensors in remembered:
             _restore(module, attributes, tensors)
         raise
 
