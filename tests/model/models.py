@@ -51,7 +51,7 @@ def constrain_tagger(model: Any) -> None:
     for name in ("weight_hh_l0", "weight_hh_l1_reverse"):
         pf.register_parametrization(model.lstm, name, pf.Blocks(pf.Orthogonal(), 4))
     pf.register_parametrization(model.lstm, "bias_ih_l0", pf.Interval(-1.0, 1.0))
-    pf.register_parametrization(model.head, "weight", pf.SpectralNorm())
+    pf.parametrizations.spectral_norm(model.head)  # which has an estimate, carried on by each forward pass
 
 
 class Attention(nn.Module):

@@ -130,7 +130,7 @@ def test_a_value_is_what_a_read_gives_without_the_steps_that_are_switched_off() 
 
 
 def test_in_training_mode_the_estimate_of_a_norm_is_not_carried_on() -> None:
-    layer: Any = pf.register_parametrization(nn.Linear(6, 4), "weight", pf.SpectralNorm())
+    layer: Any = pf.parametrizations.spectral_norm(nn.Linear(6, 4))
     before = snapshot(layer)
     folded = fold(layer, copy=True)
     assert_untouched(layer, before, type(layer))
@@ -459,7 +459,7 @@ def test_what_is_refused_leaves_the_model_as_it_was(
     spoil: Callable[[Any], None], error: type[Exception], words: list[str]
 ) -> None:
     model = constrained()
-    model[0] = pf.register_parametrization(nn.Linear(3, 3), "weight", pf.SpectralNorm())  # carried on by a forward pass
+    model[0] = pf.parametrizations.spectral_norm(nn.Linear(3, 3))  # whose estimate a forward pass carries on
     spoil(model)
     classes, before = [type(module) for module in model.modules()], snapshot_if_any(model)
     with pytest.raises(error) as caught:

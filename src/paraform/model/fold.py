@@ -17,11 +17,11 @@ from ..parametrize.lazy import pending_of
 from ..parametrize.named import Named, named_chains
 from ..parametrize.owners import Owner, held_elsewhere, owners_of_chains
 from ..parametrize.reads import look
-from ..parametrize.rollback import modules_restored_on_failure
 from ..parametrize.state_dict import names_in_order
 from ..parametrize.surgery import check_class, check_unsharded, displace, sort
 from ..parametrize.switching import originals_of
 from ..parametrize.tensors import copy_like, numbers_of, write
+from ..parametrize.together import unchanged_modules
 
 M = TypeVar("M", bound=Module)
 
@@ -98,9 +98,7 @@ def fold(model: M, copy: bool = False) -> M:
     shared = held_elsewhere((chain, raw) for chain in found for raw in originals_of(chain))
 
     holders = {owner for each in owners.values() for owner, _ in each}
-    with modules_restored_on_failure(
-        {*found, *holders, *(owner.get_submodule("parametrizations") for owner in holders)}
-    ):
+    with unchanged_modules({*found, *holders, *(owner.get_submodule("parametrizations") for owner in holders)}):
         folded = [_put(plain, chain, owners[chain], shared) for chain, (_, plain) in found.items()]
         for holder in holders:
             if isinstance(holder, RNNBase):
