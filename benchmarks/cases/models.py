@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import cached as torchs_cached
 
 import paraform as pf
-from paraform.model.fold import fold
+from paraform.model import fold
 
 from ..timing import calmer_half, matmul, median_ratio, time_together
 from .case import NOT_SLOWER, Case, Limit, Make, Shape, Subject

@@ -114,3 +114,11 @@ KINDS = [
     Kind(Attention, constrain_attention, (2, 5, 8)),
     Kind(encoder, constrain_encoder, (2, 5, 8)),
 ]
+
+
+def constrained() -> Any:
+    """Two layers with an orthogonal weight each."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    for layer in model:
+        pf.register_parametrization(layer, "weight", pf.Orthogonal())
+    return model
