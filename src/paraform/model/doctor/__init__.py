@@ -11,6 +11,7 @@ import torch
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from ...parametrize import cache
 from ...parametrize.named import Named, named_chains
 from . import engines, forward, lagging, layers, optimizers, raws, ties, values
 from .evaluation import Evaluation, evaluate
@@ -34,6 +35,7 @@ _OF_A_CHAIN: tuple[Callable[[Named, Evaluation], Iterable[Finding]], ...] = (
     values.undone,
     values.outside,
     values.switched_off,
+    values.ill_conditioned,
     lagging.spectral_norm,
     layers.packed,
 )
@@ -75,10 +77,12 @@ def doctor(model: Module, optimizer: Optimizer | None = None, sample: Any = None
         raise TypeError(f"Expected an nn.Module for doctor, got {type(model).__name__}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"Expected a torch.optim.Optimizer for doctor, got {type(optimizer).__name__}.")
-    patient = Patient(model, optimizer, sample, tuple(named_chains(model)))
+    chains = tuple(named_chains(model))
+    kept = frozenset(named.name for named in chains if engines.is_ours(named.chain) and cache.is_kept(named.chain))
+    patient = Patient(model, optimizer, sample, chains, kept)
     with _undisturbed():
         findings = list(_findings(patient))
-    return Report(findings, len(patient.chains))
+    return Report(findings, len(chains))
 
 
 def _findings(patient: Patient) -> Iterator[Finding]:
@@ -121,7 +125,7 @@ def _unexaminable(name: str, error: Exception) -> Finding:
         "PF901",
         "warning",
         name,
-        f"To compute it raises {_said(error)}",
+        f"To examine it raises {_said(error)}",
         "Read it, module.weight, to see where. A parametrization that does not take the dtype, the device or the shape "
         "that its tensor has now is the usual reason; paraform.testing.check_parametrization finds it.",
     )
@@ -141,8 +145,13 @@ def _undisturbed() -> Iterator[None]:
         torch.random.fork_rng(devices, device_type=kind),
         torch.inference_mode(False),
         torch.no_grad(),
+        cache.outside(),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
+        torch.manual_seed(_SEED)
         yield
+
+
+# None that a user takes: a direction that is drawn by the same numbers as a weight is no random one for it.
+_SEED = 0x70617261666F726D

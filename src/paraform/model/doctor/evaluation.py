@@ -27,7 +27,7 @@ class Evaluation:
     @property
     def value(self) -> Tensor:
         """The value of the chain; where all steps are switched off, the raw tensor."""
-        return self.outputs[-1] if self.outputs else self.raws[0]  # type: ignore[no-any-return]
+        return self.outputs[-1] if self.outputs else self.raws[0]
 
     def inputs(self, index: int) -> tuple[Any, ...]:
         """What the step at ``index`` was given."""

@@ -24,6 +24,7 @@ TITLES: dict[str, str] = {
     "PF303": "A value outside its set",
     "PF304": "A set left through low precision",
     "PF305": "A step that is switched off",
+    "PF306": "A value that is nearly singular",
     # 4: raw tensors
     "PF401": "A raw tensor that is not finite",
     "PF402": "A saturated raw tensor",

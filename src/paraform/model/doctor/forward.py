@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +15,6 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from ...parametrize import cache
 from ...parametrize.named import Named, named_chains
 from ...parametrize.switching import originals_of
 from .engines import is_ours
@@ -42,12 +43,11 @@ def forward_pass(patient: Patient) -> Iterator[Finding]:
     model = _copy(patient.model)
     passes = [_run(model, patient.sample)]
     if any(module.training for module in model.modules()):
-        passes.append(_run(model.eval(), patient.sample))
-    kept = [scope for scope in cache.thread.scopes if not scope.frozen]
+        with suppress(Exception):  # not every model takes the same in evaluation mode
+            passes.append(_run(model.eval(), patient.sample))
     for named in patient.chains:
-        if is_ours(named.chain) and any(scope.covers(named.chain) for scope in kept):
-            continue  # the caller has cached it, which a copy does not know
-        yield from _recomputed(named, passes[0])
+        if named.name not in patient.kept:
+            yield from _recomputed(named, passes[0])
     unread = [named for named in patient.chains if not all(named.name in each.evaluations for each in passes)]
     bypassed = _bypassed(patient, unread, training=len(passes) > 1)
     for named in unread:
@@ -116,13 +116,13 @@ def _bypassed(patient: Patient, unread: list[Named], *, training: bool) -> dict[
             if named.name in before.evaluations or named.name in found:
                 continue
             for raw in originals_of(here[named.name]):
-                with _moved(raw):
+                with _Moved(raw):
                     if not _equal(before.output, _run(model, patient.sample).output):
                         found[named.name] = mode
     return found
 
 
-class _moved:
+class _Moved:
     """Within it a raw tensor has other numbers."""
 
     def __init__(self, raw: Tensor) -> None:
@@ -147,14 +147,19 @@ def _run(model: Any, sample: Any) -> _Pass:
     args = arguments if isinstance(arguments, tuple) else () if isinstance(arguments, Mapping) else (arguments,)
     named = arguments if isinstance(arguments, Mapping) else {}
     torch.manual_seed(0)
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _counting(model, seen):
+    with _eager(), _Counting(model, seen):
         begin = time.perf_counter()
         seen.output = model(*args, **named)
         seen.seconds = time.perf_counter() - begin
     return seen
 
 
-class _counting:
+def _eager() -> AbstractContextManager[Any]:
+    """Without compiled code, in which nothing could be counted. (Who has compiled some has imported the compiler.)"""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+class _Counting:
     """Within it the evaluations of the chains of a model are counted.
 
     By a class of their own, and by a ``forward`` of the layer's own: a fused path of torch's Transformer asks for

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.utils.parametrizations import _SpectralNorm as TorchSpectralNorm
 from torch.optim.swa_utils import AveragedModel
 
-from ...parametrizations._spectral_norm import _SpectralNorm
 from ...parametrize.named import Named, named_chains
 from ..measure import wide
 from .evaluation import Evaluation, has_numbers
@@ -19,16 +17,18 @@ from .values import is_finite
 
 # A new weight gets 15 steps of the power iteration, which leave a few percent where singular values lie close together.
 _LAG = 0.1
+# By this the spectral norms of both parametrizations modules, torch's and ours, are known.
+_ESTIMATE = ("n_power_iterations", "dim", "_u", "_v")
 
 
 def spectral_norm(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
     """PF601, where a weight is divided by an estimate that is less than its largest singular value."""
     for step, output in zip(evaluation.steps, evaluation.outputs, strict=True):
-        if not isinstance(step, (_SpectralNorm, TorchSpectralNorm)) or output.ndim < 2:
+        if not all(hasattr(step, name) for name in _ESTIMATE) or output.ndim < 2:
             continue
         if not (has_numbers(output) and output.numel() and is_finite(output)):
             continue
-        sigma = float(torch.linalg.matrix_norm(_matrix(wide(output), step.dim), ord=2))
+        sigma = float(torch.linalg.matrix_norm(_matrix(wide(output), int(step.dim)), ord=2))  # type: ignore[arg-type]
         if sigma > 1 + _LAG:
             yield Finding(
                 "PF601",
@@ -54,8 +54,8 @@ def averaged_bases(patient: Patient) -> Iterator[Finding]:
                     "PF602",
                     "note",
                     prefix + named.name,
-                    "AveragedModel averages its raw tensor and not its base, which moves when the model is trained with "
-                    "rebase_every: the average then stays where it began.",
+                    "AveragedModel averages its raw tensor and not its base, which moves when the model is trained "
+                    "with rebase_every: the average then stays where it began.",
                     "AveragedModel(model, use_buffers=True).",
                 )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import nn
-from torch.nn.utils.parametrizations import _Orthogonal as TorchOrthogonal
 
-from ...constraints import AlmostOrthogonal, Blocks, Grassmann, Orthogonal, Scaled, Transposed
-from ...parametrizations._orthogonal import _Orthogonal
+from ...constraints import AlmostOrthogonal, Grassmann, Orthogonal, Scaled, Transposed
 from ...parametrize.named import Named
 from .evaluation import Evaluation
 from .finding import Finding
 
-_ORTHOGONAL = (Orthogonal, AlmostOrthogonal, Grassmann, TorchOrthogonal, _Orthogonal)
+_ORTHOGONAL = (Orthogonal, AlmostOrthogonal, Grassmann)
+_BY_NAME = "_Orthogonal"  # what nn.utils.parametrizations.orthogonal registers, torch's and ours
 
 
 def packed(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
@@ -25,7 +24,7 @@ def packed(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
         inner: object = step
         while isinstance(inner, (Scaled, Transposed)):
             inner = inner.constraint
-        if isinstance(inner, _ORTHOGONAL) and not isinstance(inner, Blocks):
+        if isinstance(inner, _ORTHOGONAL) or type(inner).__name__ == _BY_NAME:
             shape = tuple(evaluation.value.shape)
             yield Finding(
                 "PF701",

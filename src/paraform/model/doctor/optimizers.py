@@ -20,7 +20,7 @@ def weight_decay(patient: Patient) -> Iterator[Finding]:
     if patient.optimizer is None:
         return
     decay = {tensor: group.get("weight_decay", 0) for group, _, tensor in _trained(patient.optimizer)}
-    meant = decays_something(patient.model)
+    meant: dict[Tensor, bool] = {**decays_something(patient.model)}
     for named in patient.chains:
         for name, tensor in _own(named.chain):
             if not (tensor.requires_grad and decay.get(tensor, 0) != 0 and not meant.get(tensor, True)):
@@ -51,7 +51,7 @@ def unknown(patient: Patient) -> Iterator[Finding]:
                 named.name,
                 f"The optimizer does not train {', '.join(missing)} of its chain.",
                 "Hand the optimizer over when you register, register_parametrization(..., optimizer=optimizer); or "
-                f'now optimizer.add_param_group({{"params": [...]}}) with them; or requires_grad_(False), if they are '
+                'now optimizer.add_param_group({"params": [...]}) with them; or requires_grad_(False), if they are '
                 "to stay as they are.",
             )
 

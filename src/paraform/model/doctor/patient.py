@@ -20,3 +20,5 @@ class Patient:
     sample: Any
     chains: tuple[Named, ...]
     """Each chain once, under its first name."""
+    kept: frozenset[str] = frozenset()
+    """The tensors whose values the caller keeps already, being within a ``cached()``."""

@@ -44,7 +44,7 @@ def shared_raw(patient: Patient) -> Iterator[Finding]:
     chains = [(named, {id(raw) for raw in originals_of(named.chain)}) for named in patient.chains]
     for (one, its), (other, others) in combinations(chains, 2):
         if its & others:
-            same = _same(look(one.chain), look(other.chain))
+            same = _same(_value(one), _value(other))
             yield Finding(
                 "PF202",
                 "note" if same else "warning",
@@ -66,8 +66,8 @@ def copies(patient: Patient) -> Iterator[Finding]:
         alike = [(name, tensor) for name, tensor in _like(named, plain) if not _are_siblings(name, named.name)]
         if not alike:
             continue
-        value = look(named.chain)
-        if not _is_telling(value):
+        value = _value(named)
+        if value is None or not _is_telling(value):
             continue
         for name, tensor in alike:
             if _same(value, tensor):
@@ -82,7 +82,9 @@ def copies(patient: Patient) -> Iterator[Finding]:
                 )
 
 
-def _like(named: Named, plain: dict[tuple[torch.Size, torch.dtype], list[tuple[str, Tensor]]]) -> list[tuple[str, Tensor]]:
+def _like(
+    named: Named, plain: dict[tuple[torch.Size, torch.dtype], list[tuple[str, Tensor]]]
+) -> list[tuple[str, Tensor]]:
     raw = originals_of(named.chain)[0]
     shape = getattr(named.chain, "shape", None) or raw.shape
     return plain.get((shape, raw.dtype), [])
@@ -93,10 +95,16 @@ def _plain(model: Module) -> Iterator[tuple[str, Tensor]]:
     chained = {id(module) for named in named_chains(model) for module in named.chain.modules()}
     for path, module in model.named_modules():
         if id(module) not in chained:
-            own = {**module._parameters, **{k: v for k, v in module._buffers.items() if k not in chains_in(module)}}
-            for name, tensor in own.items():
-                if tensor is not None:
+            for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                if name not in chains_in(module):
                     yield f"{path}.{name}" if path else name, tensor
+
+
+def _value(named: Named) -> Tensor | None:
+    try:
+        return look(named.chain).detach()
+    except Exception:
+        return None  # which another check reports
 
 
 def _are_siblings(name: str, other: str) -> bool:
@@ -110,8 +118,10 @@ def _without_numbers(name: str) -> list[str]:
 
 def _is_telling(value: Tensor) -> bool:
     """Whether another tensor would not have these numbers by chance: zeros, ones and identities are everywhere."""
-    return has_numbers(value) and value.numel() > 1 and int(value.detach().unique().numel()) > 2
+    return has_numbers(value) and value.numel() > 1 and len(set(value.flatten().tolist())) > 2
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return has_numbers(one) and has_numbers(other) and one.shape == other.shape and torch.equal(one, other)
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None or not (has_numbers(one) and has_numbers(other)):
+        return False
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
+from torch import Tensor, finfo
 
-from ...constraints import Constraint
+from ...constraints import Constraint, Correlation, Invertible, PositiveDefinite, SpecialLinear
 from ...parametrize.named import Named
+from ..measure import condition, wide
 from .evaluation import WIDER, Evaluation, evaluate, has_numbers, widened
 from .finding import Finding
 
@@ -58,10 +59,10 @@ def outside(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
     last = evaluation.steps[-1]
     if not _has_set(last, value) or contains(last, value):
         return
-    dtype, wide = str(value.dtype).removeprefix("torch."), _in_more_digits(named)
+    dtype, finer = str(value.dtype).removeprefix("torch."), _in_more_digits(named)
     what = f"The value is {_outside(last, value):.3g} outside the set of {last}, which is more than rounding to {dtype}"
-    if wide is not None and contains(wide.steps[-1], wide.value):
-        more = str(wide.value.dtype).removeprefix("torch.")
+    if finer is not None and contains(finer.steps[-1], finer.value):
+        more = str(finer.value.dtype).removeprefix("torch.")
         yield Finding(
             "PF304",
             "warning",
@@ -95,6 +96,30 @@ def switched_off(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
         )
 
 
+def ill_conditioned(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
+    """PF306, where a matrix of a set of invertible ones can no longer be inverted in its precision."""
+    value = evaluation.value
+    last = evaluation.steps[-1] if evaluation.steps else None
+    if not (isinstance(last, _INVERTIBLE) and has_numbers(value) and value.numel() and is_finite(value)):
+        return
+    found = condition(wide(value))
+    limit = 1 / finfo(wide(value).dtype).eps
+    if found is not None and found > limit:
+        yield Finding(
+            "PF306",
+            "note",
+            named.name,
+            f"Its condition number is {found:.3g}. From {limit:.3g} on its precision does not tell it from a singular "
+            f"one: an inverse of it has no correct digit.",
+            "Assign a value that is better conditioned, module.weight = value, and train with a smaller learning "
+            "rate; or compute in double precision, module.double().",
+        )
+
+
+# Sets of matrices that are invertible by definition. In others (of low rank, skew, masked) singular is what they are.
+_INVERTIBLE = (PositiveDefinite, Correlation, Invertible, SpecialLinear)
+
+
 def leaves_its_values(evaluation: Evaluation, index: int) -> bool:
     """Whether a step, given its own output, gives it back: it maps within one space, as a mask does, or a projection.
 
@@ -108,27 +133,21 @@ def leaves_its_values(evaluation: Evaluation, index: int) -> bool:
     if not (has_numbers(again) and again.shape == output.shape and again.dtype == output.dtype):
         return False
     distance, size = float((again - output).abs().max()), float(output.abs().max())
-    return distance <= _REPEATED * _eps(output) * size
+    return distance <= _REPEATED * finfo(output.dtype).eps * size
 
 
 # How often the rounding of a number a step may move it that otherwise leaves it alone.
 _REPEATED = 100
 
 
-def _eps(tensor: Tensor) -> float:
-    from torch import finfo
-
-    return finfo(tensor.dtype).eps
-
-
 def _in_more_digits(named: Named) -> Evaluation | None:
     if not any(tensor.dtype in WIDER for tensor in named.chain.parameters()):
         return None
     try:
-        wide = evaluate(named.chain, widened)
+        finer = evaluate(named.chain, widened)
     except Exception:
         return None  # something in it has but one precision
-    return wide if has_numbers(wide.value) and is_finite(wide.value) else None
+    return finer if has_numbers(finer.value) and is_finite(finer.value) else None
 
 
 def _has_set(step: object, value: Tensor) -> bool:
