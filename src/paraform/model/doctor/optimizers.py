@@ -20,10 +20,10 @@ def weight_decay(patient: Patient) -> Iterator[Finding]:
     if patient.optimizer is None:
         return
     decay = {tensor: group.get("weight_decay", 0) for group, _, tensor in _trained(patient.optimizer)}
-    meant: dict[Tensor, bool] = {**decays_something(patient.model)}
+    meant = {id(parameter): meant for parameter, meant in decays_something(patient.model).items()}
     for named in patient.chains:
         for name, tensor in _own(named.chain):
-            if not (tensor.requires_grad and decay.get(tensor, 0) != 0 and not meant.get(tensor, True)):
+            if not (tensor.requires_grad and decay.get(tensor, 0) != 0 and not meant.get(id(tensor), True)):
                 continue
             denied = _denies(named.chain, tensor)
             yield Finding(
