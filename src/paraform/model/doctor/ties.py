@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parameter import is_lazy
 
 from ...parametrize.named import Named, named_chains
 from ...parametrize.owners import overlap
@@ -93,8 +94,9 @@ def _plain(model: Module) -> Iterator[tuple[str, Tensor]]:
     chained = {id(module) for named in named_chains(model) for module in named.chain.modules()}
     for path, module in model.named_modules():
         if id(module) not in chained:
+            chains = chains_in(module)
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                if name not in chains_in(module):
+                if name not in chains and not is_lazy(tensor):
                     yield f"{path}.{name}" if path else name, tensor
 
 
