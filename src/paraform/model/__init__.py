@@ -1,7 +1,8 @@
 """Whole models: what goes over all the tensors of a model at once."""
 
+from .doctor import doctor
 from .fold import fold
 from .param_groups import param_groups
 from .rebase_every import rebase_every
 
-__all__ = ["fold", "param_groups", "rebase_every"]
+__all__ = ["doctor", "fold", "param_groups", "rebase_every"]
