@@ -110,7 +110,7 @@ def _held_elsewhere(raws: list[tuple[Module, Tensor]]) -> set[Tensor]:
         for other in _children(module, holder).values()
         if isinstance(other, Tensor)
         for chain, raw in by_memory.get(_memory(other), ())
-        if module is not chain and (other is raw or _overlap(raw, other)) and not _is_left_over(module)
+        if module is not chain and (other is raw or overlap(raw, other)) and not _is_left_over(module)
     }
 
 
