@@ -98,10 +98,12 @@ def last_constraint(chain: Any) -> Constraint | None:
 def steps_of(chain: Any) -> tuple[str, ...]:
     """The steps of a chain as they print, each in one line."""
     off = getattr(chain, "_off", ())
-    return tuple(
-        (type(step).__name__ if "\n" in repr(step) else repr(step)) + (" (switched off)" if key in off else "")
-        for key, step in chain._modules.items()
-    )
+    return tuple(step_text(step) + (" (switched off)" if key in off else "") for key, step in chain._modules.items())
+
+
+def step_text(step: Module) -> str:
+    """A parametrization as it prints, in one line."""
+    return type(step).__name__ if "\n" in repr(step) else repr(step)
 
 
 def matrices_of(chain: Any, value: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,12 +20,43 @@ from .errors import title
 Owner = tuple[Module, str]
 """A module, and the name under which it holds the thing in question."""
 
+_known_counts: list[dict[int, int]] = []
+"""How many references there are to tensors, by identity, of which it is known that a single module holds them."""
 
-def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list[Owner]:
+
+@contextmanager
+def counted(tensors: Iterable[Tensor], alive: Iterable[Module]) -> Iterator[None]:
+    """Within this context no search is needed for which of the modules ``alive`` hold a tensor, where it is one alone.
+
+    So it is as long as there are as many references to the tensor as there were before; it is for the caller that none
+    is exchanged for another.
+    """
+    counts = _counts_of_sole({id(tensor) for tensor in tensors}, alive)
+    del tensors, alive
+    _known_counts.append(counts)
+    try:
+        yield
+    finally:
+        _known_counts.remove(counts)
+
+
+def _counts_of_sole(ids: set[int], alive: Iterable[Module]) -> dict[int, int]:
+    owners: dict[int, list[Owner]] = {}
+    for module in alive:
+        for holder in ("_parameters", "_buffers"):
+            for name, tensor in _children(module, holder).items():
+                if id(tensor) in ids:
+                    owners.setdefault(id(tensor), []).append((module, name))
+                del tensor  # which would be counted
+    sole = {key: found[0] for key, found in owners.items() if len(found) == 1}
+    return {key: _references(_holder(module, name), name) for key, (module, name) in sole.items()}
+
+
+def owners_of_tensor(module: Module, name: str, steps: Iterable[Module]) -> list[Owner]:
     """Every module that holds the parameter or buffer ``name`` of ``module``, this one first.
 
-    They are to be parametrized together: what is written into the tensor is written for all of them. What
-    ``parametrization`` holds itself is not counted, for it means the raw tensor.
+    They are to be parametrized together: what is written into the tensor is written for all of them. What the
+    parametrizations, ``steps``, hold themselves is not counted, for it means the raw tensor.
 
     Raises:
         ValueError: one of them is a chain, whose raw tensor this is, or another tensor lies in the same memory.
@@ -33,7 +65,7 @@ def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list
     holder = _holder(module, name)
     if not _shares_storage(holder[name]) and (_is_held_once(holder, name) or _is_in_no_other_dictionary(holder, name)):
         return [own]
-    tensor, inside = holder[name], set(parametrization.modules())
+    tensor, inside = holder[name], {part for step in steps for part in step.modules()}
     others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
@@ -171,7 +203,8 @@ def _is_chain(module: Module) -> bool:
 
 def _is_held_once(holder: dict[str, Any], name: str) -> bool:
     # A compiler sees neither references nor memory; and what it traces into being belongs to nobody else.
-    return torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER
+    references = 0 if torch.compiler.is_compiling() else _references(holder, name)
+    return references <= _ONE_HOLDER or any(count.get(id(holder[name])) == references for count in _known_counts)
 
 
 def _is_in_no_other_dictionary(holder: dict[str, Any], name: str) -> bool:

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from .owners import counted
 from .state_dict import chains_in
 from .surgery import become
 from .tensors import overlaps_itself
@@ -66,19 +67,21 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
     optimizers = [thing for thing in alive if isinstance(thing, Optimizer) and _knows(thing, ids)]
     if isinstance(optimizer, Optimizer) and all(optimizer is not other for other in optimizers):
         optimizers.append(optimizer)
-    others = _sharing([thing for thing in alive if isinstance(thing, Module)], inside, ids)
-    del alive
+    alive_modules = [thing for thing in alive if isinstance(thing, Module)]
+    others = _sharing(alive_modules, inside, ids)
     before: list[Any] = [
         *map(_ModuleBefore, [*inside, *others]),
         *map(_TensorBefore, tensors),
         *map(_OptimizerBefore, optimizers),
     ]
-    try:
-        yield
-    except BaseException:
-        for each in before:
-            each.restore()
-        raise
+    with counted(tensors, alive_modules):
+        del alive, alive_modules
+        try:
+            yield
+        except BaseException:
+            for each in before:
+                each.restore()
+            raise
 
 
 def _tensors_of(module: Module) -> list[Tensor]:
