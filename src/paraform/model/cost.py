@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from statistics import median
 from typing import Any
@@ -15,13 +15,15 @@ from torch.nn import Module
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from .. import maps
 from ..parametrize.chain import ParametrizationList
 from ..parametrize.lazy import becomes_another
-from ..parametrize.named import Named, named_chains
+from ..parametrize.named import Named
 from ..parametrize.override import functional_call
-from ..parametrize.reads import looked_at
+from ..parametrize.reads import look, looked_at
+from ..parametrize.switching import originals_of
 
 POSITIONS = 256
 """How many vectors a layer is given where no sample says what it gets."""
@@ -33,63 +35,97 @@ _RUNS = 9
 _LIMIT = 0.2
 
 
-class Costs:
-    """How long reads take next to the calls of their layers, on the machine that this runs on, without gradient.
+def read_costs(model: Module, chains: Sequence[Named], sample: Any = None) -> dict[str, float | None]:
+    """How long a read takes, divided by how long a call of its layer takes, on this machine, without gradient.
 
     Operations are not counted: most of what a read does (factorizations, triangular solves, everything that goes entry
     by entry) has no count in torch, and costs more than as many operations of a product.
 
-    A layer is timed with its values as plain tensors, so that no read is counted in it, and as in :func:`measure`
-    nothing of the model is moved on: it has copies of all buffers, and generators are set back.
+    A layer is timed with its values as plain tensors, so that no read is counted in it. As in :func:`measure` nothing
+    of the model moves on: there are copies of all buffers, and generators are set back.
 
     Args:
-        model: the model, or a single layer.
-        values: the values of its parametrized tensors, by their names.
+        model: the model.
+        chains: those of its chains that can be evaluated; each once.
         sample: what to call the model with: a tensor, a tuple of arguments, or a dict of keyword arguments. Layers are
             timed in its forward pass. Without one, where that does not call a layer, and while modules of the model
             are lazy, a layer is called with 256 vectors, if it is one of torch's own that multiply.
 
+    Returns:
+        The quotient by the name of the tensor; None where the layer's part is not known.
+
     Raises:
         Exception: whatever the model raises at the sample.
     """
+    chains = [named for named in chains if all(map(maps.has_entries, originals_of(named.chain)))]
+    layers: dict[Module, list[Named]] = {}
+    for named in chains:
+        layers.setdefault(named.module, []).append(named)
+    seconds: dict[Module, float | None] = {}
+    # A forward pass gives a lazy module its shapes, and is the user's to make.
+    if sample is not None and layers and not any(map(becomes_another, model.modules())):
+        seconds.update(_timed_in_model(model, layers, sample))
+    for layer, own in layers.items():
+        if layer not in seconds:
+            seconds[layer] = _timed_alone(layer, own)
+    return {named.name: _read(named, seconds[named.module]) for named in chains}
 
-    def __init__(self, model: Module, values: Mapping[str, Tensor], sample: Any = None) -> None:
-        self._values = values
-        # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
-        ours = {named.name for named in named_chains(model) if isinstance(named.chain, ParametrizationList)}
-        self._plain = {name: value for name, value in values.items() if name in ours}
-        # A forward pass gives a lazy module its shapes, and is the user's to make.
-        can_be_called = sample is not None and not any(map(becomes_another, model.modules()))
-        self._in_model = _timed_forward(model, values, self._plain, sample) if can_be_called else {}
 
-    def of(self, named: Named) -> float | None:
-        """How many calls of its layer a read costs; None where one of them is not known.
+def _read(named: Named, layer: float | None) -> float | None:
+    if not layer:
+        return None
+    device = _device_of(named)
+    with _apart(device):
+        return seconds_of(looked_at(named.chain), device) / layer
 
-        Raises:
-            Exception: whatever the parametrizations raise.
-        """
-        value = self._values.get(named.name)
-        if value is None or not maps.has_entries(value):
-            return None
-        layer = self._in_model.get(named.module) or self._alone(named, value)
-        if not layer:
-            return None
-        with _apart(value.device):
-            return seconds_of(looked_at(named.chain), value.device) / layer
 
-    def _alone(self, named: Named, value: Tensor) -> float | None:
-        """Seconds that the layer takes by itself."""
-        arguments = _arguments(named.module, value)
-        if arguments is None:
-            return None
-        prefix = named.name.removesuffix(named.tensor_name)
-        own = {name.removeprefix(prefix): each for name, each in self._plain.items() if name.startswith(prefix)}
-        state = own | _copied_buffers(named.module)
-        try:
-            with _apart(value.device):
-                return seconds_of(lambda: functional_call(named.module, state, arguments), value.device)
-        except Exception:  # what a layer of the user's own, on one of torch's, takes is not known
-            return None
+def _timed_alone(layer: Module, own: list[Named]) -> float | None:
+    """The median seconds of a call of ``layer``, with arguments that suit it."""
+    plain = {named.tensor_name: value for named, value in _values(own)}
+    device = _device_of(own[0])
+    arguments = _arguments(layer, originals_of(own[0].chain)[0].dtype, device)
+    if arguments is None:
+        return None
+    try:
+        with _apart(device):
+            return seconds_of(lambda: functional_call(layer, plain | _copied_buffers(layer), arguments), device)
+    except Exception:  # what a layer of the user's own, on one of torch's, takes is not known
+        return None
+
+
+def _timed_in_model(model: Module, layers: Mapping[Module, list[Named]], sample: Any) -> dict[Module, float]:
+    """The median seconds of a call of each of the ``layers``, in forward passes of ``model``."""
+    arguments, keywords = _as_call(sample)
+    chains = [named for own in layers.values() for named in own]
+    state = {named.name: value for named, value in _values(chains)} | _copied_buffers(model)
+    device = _device_of(chains[0])
+    calls: dict[Module, list[float]] = {}
+    begun: list[float] = []
+
+    def begin(*_: Any) -> None:
+        begun.append(_now(device))
+
+    def end(module: Module, *_: Any) -> None:
+        calls.setdefault(module, []).append(_now(device) - begun.pop())
+
+    handles: list[RemovableHandle] = []
+    try:
+        for layer in layers:
+            handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
+        with _apart(device):
+            seconds_of(lambda: functional_call(model, state, arguments, keywords), device)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: median(times) for layer, times in calls.items()}
+
+
+def _values(chains: list[Named]) -> Iterator[tuple[Named, Tensor]]:
+    # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
+    with torch.no_grad():
+        for named in chains:
+            if isinstance(named.chain, ParametrizationList):
+                yield named, look(named.chain)
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
@@ -125,37 +161,6 @@ def _apart(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _timed_forward(
-    model: Module, values: Mapping[str, Tensor], plain: Mapping[str, Tensor], sample: Any
-) -> dict[Module, float]:
-    """The median seconds of a call of each module that has a value, in forward passes at the sample."""
-    arguments, keywords = _as_call(sample)
-    state = dict(plain) | _copied_buffers(model)
-    device = next((value.device for value in values.values()), torch.device("cpu"))
-    calls: dict[Module, list[float]] = {}
-    begun: list[float] = []
-
-    def begin(*_: Any) -> None:
-        begun.append(_now(device))
-
-    def end(module: Module, *_: Any) -> None:
-        calls.setdefault(module, []).append(_now(device) - begun.pop())
-
-    layers = {model.get_submodule(name.rpartition(".")[0]) for name in values}
-    handles = [
-        handle
-        for layer in layers
-        for handle in (layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True))
-    ]
-    try:
-        with _apart(device):
-            seconds_of(lambda: functional_call(model, state, arguments, keywords), device)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {layer: median(times) for layer, times in calls.items()}
-
-
 def _as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(sample, Mapping):
         return (), dict(sample)
@@ -166,7 +171,11 @@ def _copied_buffers(module: Module) -> dict[str, Tensor]:
     return {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
 
 
-def _arguments(layer: Any, value: Tensor) -> tuple[Tensor, ...] | None:
+def _device_of(named: Named) -> torch.device:
+    return originals_of(named.chain)[0].device
+
+
+def _arguments(layer: Any, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...] | None:
     """What a layer of torch's own is called with: 256 vectors, as a batch, as 16 sequences of 16, or as one image."""
     shapes: list[tuple[int, ...]]
     match layer:
@@ -185,4 +194,4 @@ def _arguments(layer: Any, value: Tensor) -> tuple[Tensor, ...] | None:
             shapes = [(1, layer.in_channels, *map(max, _IMAGES[len(reach)], reach))]
         case _:
             return None
-    return tuple(torch.ones(shape, dtype=value.dtype, device=value.device) for shape in shapes)
+    return tuple(torch.ones(shape, dtype=dtype, device=device) for shape in shapes)

@@ -89,7 +89,7 @@ def measure(chain: Any, name: str = "") -> Measurement:
     raws = originals_of(chain)
     with _generators_kept(raws):
         value = look(chain).detach()
-        last, several = last_constraint(chain), sum(1 for _ in _on(chain)) > 1
+        last, several = last_constraint(chain), sum(1 for _ in steps_on(chain)) > 1
         numbers = numbers_of(value)
         is_finite = numbers is None or bool(torch.isfinite(numbers).all())
         residual = is_inside = cond = None
@@ -118,9 +118,14 @@ def behind(chain: Any) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in (*originals_of(chain), *chain.parameters())}.values())
 
 
+def steps_on(chain: Any) -> Iterator[Module]:
+    """The steps that are switched on; torch's engine has no others."""
+    return (step for _, step in chain._on()) if hasattr(chain, "_on") else iter(chain)
+
+
 def last_constraint(chain: Any) -> Constraint | None:
     """The constraint whose set the value is to lie in: the last step that is switched on, if it is a constraint."""
-    *_, last = (None, *_on(chain))
+    *_, last = (None, *steps_on(chain))
     return last if isinstance(last, Constraint) else None
 
 
@@ -178,11 +183,6 @@ def as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): as_json(each) for key, each in value.items()}
     return [as_json(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _on(chain: Any) -> Iterator[Module]:
-    """The steps that are switched on; torch's engine has no others."""
-    return (step for _, step in chain._on()) if hasattr(chain, "_on") else iter(chain)
 
 
 def _dof(constraint: Constraint, value: Tensor) -> int | None:
