@@ -155,7 +155,7 @@ def test_what_is_outside_is_marked_and_named_below() -> None:
 
     layer = register(nn.Linear(3, 3), "weight", Leaking(torch.eye(3).bool()))
     with torch.no_grad():
-        layer.parametrizations.weight.original[0, 1:] = torch.tensor([0.3, 0.4])
+        layer.parametrizations.weight.original.copy_(torch.tensor([[1.0, 0.3, 0.4], [0, 1, 0], [0, 0, 1]]))
     text = str(summary(layer))
     assert " 0.5 ! " in text
     assert "! Outside of its set: weight." in text

@@ -10,7 +10,7 @@ from ..model.monitor import Monitor, checked_every, flat
 try:
     from lightning.pytorch import Callback
 except ModuleNotFoundError as missing:
-    if missing.name != "lightning":  # it is there, and lacks something of its own
+    if missing.name not in ("lightning", "lightning.pytorch"):  # it is there, and lacks something of its own
         raise
     try:
         from pytorch_lightning import Callback  # type: ignore[assignment]
@@ -48,12 +48,12 @@ class MonitorCallback(Callback):
     def __init__(self, every: int = 50, log: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
         self.every = checked_every(every)
-        self.log = log
+        self._log = log  # Lightning puts a method `log` on callbacks
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
             if self.monitor is None or self.monitor.model is not pl_module:
-                self.monitor = Monitor(pl_module, self.every, self.log)
+                self.monitor = Monitor(pl_module, self.every, self._log)
             self.monitor.count = trainer.global_step
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:

@@ -48,13 +48,13 @@ class MonitorCallback(TrainerCallback):
         super().__init__()
         self.trainer = trainer
         self.every = checked_every(every)
-        self.log = log
+        self._log = log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             model = kwargs["model"]
             if self.monitor is None or self.monitor.model is not model:
-                self.monitor = Monitor(model, self.every, self.log)
+                self.monitor = Monitor(model, self.every, self._log)
             self.monitor.count = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
