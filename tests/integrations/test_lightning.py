@@ -80,7 +80,7 @@ def test_a_module_trains_in_its_sets_and_is_watched(tmp_path: Path, package: Mod
 
 def test_the_numbers_come_to_lightnings_logger(tmp_path: Path) -> None:
     logger, callback = CSVLogger(tmp_path), MonitorCallback(every=4)
-    trainer_of(tmp_path, max_epochs=1, callbacks=[callback], logger=logger, log_every_n_steps=2).fit(
+    trainer_of(tmp_path, max_epochs=1, callbacks=[callback], logger=logger, log_every_n_steps=4).fit(
         module_of(), data()
     )
     with Path(logger.log_dir, "metrics.csv").open() as file:

@@ -25,9 +25,9 @@ except ModuleNotFoundError as missing:
 class MonitorCallback(Callback):
     """A :class:`~paraform.model.monitor.Monitor` of the module that is trained, whose numbers Lightning logs.
 
-    Each is logged under its flat name (``"lin.weight/residual"``) by ``log_dict``. Lightning hands on to its loggers
-    what is logged at every ``log_every_n_steps``-th step and drops what is logged between, so let ``every`` be a
-    multiple of that; :attr:`monitor` keeps all. In a distributed training the first process measures.
+    Each is logged under its flat name (``"lin.weight/residual"``) by ``log_dict``. At every ``log_every_n_steps``-th
+    step Lightning hands on to its loggers what was logged last in this epoch; :attr:`monitor` keeps all. In a
+    distributed training the first process measures.
 
     Args:
         every: how many optimizer steps lie between two measurements.
