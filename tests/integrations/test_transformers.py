@@ -12,28 +12,37 @@ from torch.utils.data import Dataset
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import, which reads it
 
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainingArguments,
+)
 
 import paraform as pf
-from paraform.integrations.transformers import MonitorCallback
+from paraform.integrations.transformers import MonitorCallback, declare_ties
 from paraform.model.monitor import read_log
 
 register = pf.register_parametrization
 
 
 class Data(Dataset[dict[str, Tensor]]):
-    def __init__(self, words: bool) -> None:
+    """What each of the models below trains on."""
+
+    def __init__(self, model: nn.Module) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.x = (
-            torch.randint(0, 20, (32, 5), generator=generator) if words else torch.randn(32, 4, generator=generator)
-        )
-        self.key = "input_ids" if words else "x"
+        words = torch.randint(0, 20, (32, 5), generator=generator)
+        x = torch.randn(32, 4, generator=generator) if isinstance(model, Own) else words
+        labels = words if isinstance(model, GPT2LMHeadModel) else torch.arange(32) % 2
+        self.columns = {"x" if isinstance(model, Own) else "input_ids": x, "labels": labels}
 
     def __len__(self) -> int:
-        return len(self.x)
+        return 32
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {self.key: self.x[index], "labels": torch.tensor(index % 2)}
+        return {name: column[index] for name, column in self.columns.items()}
 
 
 class Own(nn.Module):
@@ -66,6 +75,15 @@ def bert() -> nn.Module:
     return model
 
 
+def tied() -> nn.Module:
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=8, **ends))
+    register(model.transformer.wte, "weight", pf.UnitNorm())
+    register(model.transformer.h[0].attn.c_attn, "weight", pf.Blocks(pf.Orthogonal(), 3, dim=-1))
+    return model
+
+
 def trainer_of(model: nn.Module, folder: Path, **options: Any) -> Trainer:
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -82,9 +100,7 @@ def trainer_of(model: nn.Module, folder: Path, **options: Any) -> Trainer:
             **options,
         },
     )
-    return Trainer(
-        model=model, args=arguments, train_dataset=Data(words=isinstance(model, BertForSequenceClassification))
-    )
+    return Trainer(model=model, args=arguments, train_dataset=Data(model))
 
 
 MODELS = pytest.mark.parametrize("make", [own, bert], ids=lambda make: make.__name__)
@@ -151,6 +167,26 @@ def test_a_pretrained_model_is_saved_plain_and_loads_with_from_pretrained(tmp_pa
     model.save_pretrained(tmp_path, state_dict=pf.plain_state_dict(model))
     plain = BertForSequenceClassification.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(plain(**x).logits, model(**x).logits)
+
+
+def test_a_tied_embedding_is_saved_once_its_tie_is_declared(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shared tensors"):
+        tied().save_pretrained(tmp_path / "refused")
+    straight, resumed = tied(), tied()
+    declare_ties(straight)
+    declare_ties(resumed)
+    trainer_of(straight, tmp_path, save_strategy="steps", save_steps=4).train()
+    saved = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert "transformer.wte.parametrizations.weight.original" in saved
+    assert not any(name.startswith("lm_head") for name in saved)
+    trainer_of(resumed, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    resumed.tie_weights()
+    assert torch.equal(resumed.lm_head.weight, resumed.transformer.wte.weight)
+    resumed.save_pretrained(tmp_path / "plain", state_dict=pf.plain_state_dict(resumed))
+    plain, x = GPT2LMHeadModel.from_pretrained(tmp_path / "plain").eval(), torch.arange(5)[None]
+    torch.testing.assert_close(plain(x).logits, resumed.eval()(x).logits)
 
 
 def test_every_is_checked_where_the_callback_is_made(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..model.monitor import Monitor, checked_every, flat
+from ..parametrize.named import Named, named_chains
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import PreTrainedModel, Trainer
 
 try:
     from transformers import TrainerCallback
@@ -63,3 +64,32 @@ class MonitorCallback(TrainerCallback):
             due = control.should_log  # which a log puts off, though the loss of this step may still be to log
             self.trainer.log(flat(record))
             control.should_log = due
+
+
+def declare_ties(model: PreTrainedModel) -> None:
+    """Let a model whose tied weights are parametrized be saved by ``save_pretrained`` and by the ``Trainer``.
+
+    transformers saves one of several tensors that share memory, and refuses to save those that the model does not
+    declare. A language model declares its head and its embedding by their plain names; this adds the names that stand
+    in its state dict since the weight is parametrized. Call it after :func:`~paraform.register_parametrization`.
+
+    What is saved then has raw tensors, and resumes a training of the constrained model. ``from_pretrained`` makes the
+    plain model, and starts anew what it does not find: for that save ``paraform.plain_state_dict(model)``, as in
+    ``model.save_pretrained(folder, state_dict=paraform.plain_state_dict(model))``.
+
+    ::
+
+        paraform.register_parametrization(model.transformer.wte, "weight", paraform.UnitNorm())
+        declare_ties(model)
+    """
+    first: dict[Any, Named] = {}
+    ties: dict[str, str] = {}
+    for named in named_chains(model, remove_duplicate=False):
+        source = first.setdefault(named.chain, named)
+        if source is not named:
+            ties.update({_key(named, name): _key(source, name) for name in named.chain.state_dict()})
+    model._tied_weights_keys = {**(model._tied_weights_keys or {}), **ties}
+
+
+def _key(named: Named, name: str) -> str:
+    return f"{named.name.removesuffix(named.tensor_name)}parametrizations.{named.tensor_name}.{name}"
