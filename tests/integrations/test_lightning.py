@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 
-def module_of(package: ModuleType = lightning) -> Any:
+def module_of(package: ModuleType = lightning, moves: int = 0) -> Any:
     class Module(package.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -40,7 +40,10 @@ def module_of(package: ModuleType = lightning) -> Any:
             return self.net(batch[0]).square().mean() + self.net[0].weight.sum()
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(pf.param_groups(self, weight_decay=0.01), lr=0.05)
+            optimizer = torch.optim.Adam(pf.param_groups(self, weight_decay=0.01), lr=0.05)
+            if moves:
+                pf.rebase_every(optimizer, self, moves)
+            return optimizer
 
     torch.manual_seed(0)
     module = Module()
@@ -106,15 +109,16 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
         assert torch.equal(tensor, states[1][name])
 
 
-def test_a_checkpoint_resumes_as_if_the_training_had_not_stopped(tmp_path: Path) -> None:
-    straight = module_of()
+@pytest.mark.parametrize("moves", [0, 3], ids=["bases stay", "bases move"])
+def test_a_checkpoint_resumes_as_if_the_training_had_not_stopped(tmp_path: Path, moves: int) -> None:
+    straight = module_of(moves=moves)
     trainer_of(tmp_path, max_epochs=2).fit(straight, data())
 
-    first = module_of()
+    first = module_of(moves=moves)
     trainer = trainer_of(tmp_path, max_epochs=1)
     trainer.fit(first, data())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    second, callback = module_of(), MonitorCallback(every=4)
+    second, callback = module_of(moves=moves), MonitorCallback(every=4)
     trainer_of(tmp_path, max_epochs=2, callbacks=[callback]).fit(second, data(), ckpt_path=tmp_path / "half.ckpt")
     assert [record["step"] for record in callback.monitor.history] == [12, 16]
     for name, tensor in straight.state_dict().items():

@@ -84,7 +84,7 @@ def tied() -> nn.Module:
     return model
 
 
-def trainer_of(model: nn.Module, folder: Path, **options: Any) -> Trainer:
+def trainer_of(model: nn.Module, folder: Path, optimizers: Any = (None, None), **options: Any) -> Trainer:
     arguments = TrainingArguments(
         output_dir=str(folder),
         **{
@@ -100,7 +100,7 @@ def trainer_of(model: nn.Module, folder: Path, **options: Any) -> Trainer:
             **options,
         },
     )
-    return Trainer(model=model, args=arguments, train_dataset=Data(model))
+    return Trainer(model=model, args=arguments, train_dataset=Data(model), optimizers=optimizers)
 
 
 MODELS = pytest.mark.parametrize("make", [own, bert], ids=lambda make: make.__name__)
@@ -157,6 +157,22 @@ def test_a_checkpoint_in_safetensors_resumes_as_if_the_training_had_not_stopped(
     resumed.add_callback(callback)
     resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-4"))
     assert [record["step"] for record in callback.monitor.history] == [6, 8]
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_bases_that_move_are_resumed_too(tmp_path: Path) -> None:
+    def made(folder: str, **options: Any) -> Trainer:
+        model = own()
+        optimizer = torch.optim.AdamW(pf.param_groups(model, weight_decay=0.01), lr=0.05)
+        pf.rebase_every(optimizer, model, 3)
+        return trainer_of(model, tmp_path / folder, optimizers=(optimizer, None), **options)
+
+    straight, resumed = made("straight", save_strategy="steps", save_steps=4), made("resumed")
+    straight.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-4"))
+    base = "first.parametrizations.weight.0.base"
+    assert not torch.equal(straight.model.state_dict()[base], own().state_dict()[base])
     for name, tensor in straight.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
