@@ -17,7 +17,7 @@ from ..parametrize.named import named_chains
 from ..parametrize.state_dict import plain_names, plain_places
 from .entry import Entry, Spec
 from .errors import FileError
-from .names import printable, reason
+from .names import printable
 from .parts import blank, check_against, kind
 from .saved import SavedFile, prefix_of
 from .saving import entry_of_chain
@@ -97,12 +97,12 @@ def _ties(
     """What is tied in the model and not in the file; what is tied in the file only will be."""
     first: dict[int, str] = {}
     for name in saved.names:
-        thing = chains.get(name, state.get(name))
+        thing: Any = chains.get(name, state.get(name))
         known = first.setdefault(id(thing), name)
         target = saved.ties.get(name, name)
         if known != name and saved.ties.get(known, known) != target:
             yield f"'{printable(name)}' and '{printable(known)}' are one tensor in the model, and two in the file"
-        other = chains.get(target, state.get(target))
+        other: Any = chains.get(target, state.get(target))
         if target == name or thing is other:
             continue
         if name in chains or target in chains or name not in places or target not in places:

@@ -120,7 +120,9 @@ def _take_for_original(chain: ParametrizationList, tensor: Tensor) -> None:
         hold(chain, name, tensor)
 
 
-def _make_real(prefix: str, module: Module, device: torch.device, keys: Container[str], made: dict[int, Tensor]) -> None:
+def _make_real(
+    prefix: str, module: Module, device: torch.device, keys: Container[str], made: dict[int, Tensor]
+) -> None:
     """Give memory to the tensors of ``module`` and those below that are on the meta device and among ``keys``."""
     for holder in (module._parameters, module._buffers):
         for name, tensor in list(holder.items()):

@@ -37,7 +37,7 @@ def assembled(
         unsafe: the value may have another shape or dtype than the tensor that it stands for.
         off: the keys of the steps that are switched off.
 
-    >>> from torch import nn
+    >>> import torch
     >>> from paraform import Skew
     >>> assembled({"0": Skew()}, [torch.ones(2, 2)], is_tensor=True, like=torch.empty(2, 2))()
     tensor([[ 0.,  1.],
