@@ -129,6 +129,14 @@ def masked() -> pf.Masked:
     return pf.Masked(torch.tensor([[True, False], [False, True]]).repeat(2, 2))
 
 
+def nested() -> pf.Flatten:
+    return pf.Flatten(pf.Blocks(pf.Scaled(pf.Transposed(pf.Orthogonal())), 2))
+
+
+def encoder() -> nn.Module:
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 2, enable_nested_tensor=False)
+
+
 def between() -> pf.from_distribution:
     return pf.from_distribution(Uniform(torch.tensor([-1.0, -2.0, -3.0, -4.0]), 5.0).support)
 
