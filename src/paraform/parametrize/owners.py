@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +21,14 @@ from .errors import title
 Owner = tuple[Module, str]
 """A module, and the name under which it holds the thing in question."""
 
-_known_counts: list[dict[int, int]] = []
-"""How many references there are to tensors, by identity, of which it is known that a single module holds them."""
+
+class _Known(threading.local):
+    def __init__(self) -> None:
+        self.counts: list[dict[int, int]] = []
+        """How many references there are to tensors, by identity, that are known to be held by a single module."""
+
+
+_known = _Known()
 
 
 @contextmanager
@@ -33,11 +40,11 @@ def counted(tensors: Iterable[Tensor], alive: Iterable[Module]) -> Iterator[None
     """
     counts = _counts_of_sole({id(tensor) for tensor in tensors}, alive)
     del tensors, alive
-    _known_counts.append(counts)
+    _known.counts.append(counts)
     try:
         yield
     finally:
-        _known_counts.remove(counts)
+        _known.counts.pop()
 
 
 def _counts_of_sole(ids: set[int], alive: Iterable[Module]) -> dict[int, int]:
@@ -52,21 +59,32 @@ def _counts_of_sole(ids: set[int], alive: Iterable[Module]) -> dict[int, int]:
     return {key: _references(_holder(module, name), name) for key, (module, name) in sole.items()}
 
 
-def owners_of_tensor(module: Module, name: str, steps: Iterable[Module]) -> list[Owner]:
+def owners_of_tensor(
+    module: Module, name: str, steps: Iterable[Module], alive: Sequence[Module] | None = None
+) -> list[Owner]:
     """Every module that holds the parameter or buffer ``name`` of ``module``, this one first.
 
     They are to be parametrized together: what is written into the tensor is written for all of them. What the
     parametrizations, ``steps``, hold themselves is not counted, for it means the raw tensor.
+
+    Args:
+        module: a module that holds it.
+        name: its name there.
+        steps: what is to be put on it.
+        alive: :func:`modules_alive`, for a caller who asks for many tensors and so looks around once.
 
     Raises:
         ValueError: one of them is a chain, whose raw tensor this is, or another tensor lies in the same memory.
     """
     own: Owner = (module, name)
     holder = _holder(module, name)
-    if not _shares_storage(holder[name]) and (_is_held_once(holder, name) or _is_in_no_other_dictionary(holder, name)):
+    if not _shares_storage(holder[name]) and (
+        _is_held_once(holder, name) or (alive is None and _is_in_no_other_dictionary(holder, name))
+    ):
         return [own]
     tensor, inside = holder[name], {part for step in steps for part in step.modules()}
-    others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
+    found = _other_owners(tensor, own) if alive is None else _others_among(alive, tensor, own)
+    others = [owner for owner in found if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
         if held(owner, other) is not tensor:
@@ -81,6 +99,12 @@ def owners_of_tensor(module: Module, name: str, steps: Iterable[Module]) -> list
                 f"first would overwrite those of the second. Give {title(module)} a clone first."
             )
     return [own, *others]
+
+
+def modules_alive() -> list[Module]:
+    """All modules that there are, but for those that only wait to be collected."""
+    gc.collect()
+    return list(_modules_alive())
 
 
 def held(module: Module, name: str) -> Tensor:
@@ -168,14 +192,18 @@ def _other_owners(tensor: Tensor, own: Owner) -> list[Owner]:
     return others
 
 
+def _others_among(alive: Iterable[Module], tensor: Tensor, own: Owner) -> list[Owner]:
+    return [owner for owner in _owners(tensor, alive) if owner != own and not _is_left_over(owner[0])]
+
+
 def _is_left_over(module: Module) -> bool:
     """Whether ``module`` is a chain that is on no module any more: ``cached()`` keeps the chains that it has read."""
     return _is_chain(module) and not is_submodule(module)
 
 
-def _owners(tensor: Tensor) -> Iterator[Owner]:
+def _owners(tensor: Tensor, alive: Iterable[Module] | None = None) -> Iterator[Owner]:
     shares = _shares_storage(tensor)
-    for module in _modules_alive():
+    for module in _modules_alive() if alive is None else alive:
         for holder in ("_parameters", "_buffers"):
             for name, other in _children(module, holder).items():
                 if other is tensor or (shares and overlap(tensor, other)):
@@ -204,7 +232,7 @@ def _is_chain(module: Module) -> bool:
 def _is_held_once(holder: dict[str, Any], name: str) -> bool:
     # A compiler sees neither references nor memory; and what it traces into being belongs to nobody else.
     references = 0 if torch.compiler.is_compiling() else _references(holder, name)
-    return references <= _ONE_HOLDER or any(count.get(id(holder[name])) == references for count in _known_counts)
+    return references <= _ONE_HOLDER or any(count.get(id(holder[name])) == references for count in _known.counts)
 
 
 def _is_in_no_other_dictionary(holder: dict[str, Any], name: str) -> bool:
