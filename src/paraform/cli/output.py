@@ -67,13 +67,11 @@ def show_json(document: Any) -> None:
     _write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
 
 
-def show_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
+def show_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout: by rich on a terminal, else, and where it is very long, a line a row.
 
     On a terminal too narrow for the columns, each row is a paragraph with a line for each column.
     """
-    if title:
-        show(Text(title, style="bold"))
     console = _console()
     if not console.is_terminal or len(rows) > MOST_ROWS:
         _write(_lines(columns, rows))
