@@ -15,7 +15,6 @@ from paraform.files import save
 
 WIDE = "500"  # columns, so that no sentence is broken into lines
 RECURRENT = "rnn.weight_hh_l0"
-BASE = "rnn.parametrizations.weight_hh_l0.0.base"
 RAW = "rnn.parametrizations.weight_hh_l0.original"
 
 

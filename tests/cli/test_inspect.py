@@ -147,7 +147,15 @@ def test_a_singular_value_and_a_broken_one_are_null_in_json(model_and_path: tupl
     assert found["convolution.weight"]["condition"] is None
 
 
-HOSTILE = ["[red]bold[/red]", "\x1b[31mred\x1b[0m", "two\nlines", "\u202egnp.exe", "long" * 5000, "<script>", "bell\x07"]
+HOSTILE = [
+    "[red]bold[/red]",
+    "\x1b[31mred\x1b[0m",
+    "two\nlines",
+    "\u202egnp.exe",
+    "long" * 5000,
+    "<script>",
+    "bell\x07",
+]
 
 
 def test_names_of_a_file_say_nothing_to_the_terminal(tmp_path: Path) -> None:

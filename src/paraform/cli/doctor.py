@@ -64,7 +64,7 @@ def _subject(text: str) -> tuple[Any, ...]:
             f"{_kinds(given)}."
         )
     if len(parts) > 1 and not isinstance(parts[1], Optimizer | None):
-        stop(f"'{visible(text)}' is to return a torch.optim.Optimizer or None behind its model, got {_kinds(parts[1])}.")
+        stop(f"'{visible(text)}' is to return an optimizer or None behind its model, got {_kinds(parts[1])}.")
     return parts
 
 
@@ -72,7 +72,8 @@ def _imported(name: str) -> ModuleType:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
-    return _run(lambda: importlib.import_module(name), f"'{visible(name)}' cannot be imported")
+    module: ModuleType = _run(lambda: importlib.import_module(name), f"'{visible(name)}' cannot be imported")
+    return module
 
 
 def _called(factory: Any, text: str) -> Any:
@@ -94,7 +95,8 @@ def _explain(error: BaseException, what: str) -> NoReturn:
     # the first frames are of this file; an import that fails at once has no others
     own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    stop(f"{what}: {type(error).__name__}: {visible(' '.join(str(error).split()))}{visible(where)}")
+    said = visible(" ".join(str(error).split())).rstrip(".")
+    stop(f"{what}: {type(error).__name__}: {said}{visible(where)}.")
 
 
 def _kinds(given: Any) -> str:

@@ -34,7 +34,7 @@ def fold(
     from paraform.files import SavedFile, write_tensors
 
     if not out.parent.is_dir():
-        stop(f"OUT is to be in a folder that exists, but '{printable(out.parent)}' is none; make it, or choose another.")
+        stop(f"OUT is to be in a folder that exists, but '{printable(out.parent)}' is none; make it first.")
     if out.exists() and file.exists() and out.samefile(file):
         stop(f"OUT is to be another file than FILE, but '{printable(out)}' is the same; choose another name.")
     with SavedFile(file) as saved:
@@ -61,7 +61,7 @@ def _sound(tensor: "SavedTensor") -> torch.Tensor:
     value = tensor.value()
     if tensor.is_parametrized and not bool(torch.isfinite(value).all()):
         raise FileError(
-            f"The value of '{printable(tensor.name)}' is not finite, so nothing was written; `paraform check` finds all "
-            f"such tensors."
+            f"The value of '{printable(tensor.name)}' is not finite, so nothing was written; `paraform check` "
+            f"finds all such tensors."
         )
     return value

@@ -34,7 +34,8 @@ MEASURED = tuple(Column(title, is_number=True) for title in ("dof", "stored", "r
 def inspect(
     file: Annotated[Path, typer.Argument(help="A file of paraform.save.")],
     values: Annotated[
-        bool, typer.Option(help="Compute the values, for residuals and condition numbers; else only the header is read.")
+        bool,
+        typer.Option(help="Compute the values, for residual and condition; else only the header is read."),
     ] = True,
     everything: Annotated[bool, typer.Option("--all", help="List the plain tensors too.")] = False,
     as_json: AsJson = False,
@@ -98,7 +99,9 @@ def display(document: dict[str, Any], values: bool, everything: bool) -> None:
             show_rows(NAMED, [_names(each) for each in plain])
     if ties:
         show(f"\ntied: {len(ties)}")
-        show_rows((Column("tensor", folds=True), Column("is", folds=True)), [(_shown(n), _shown(t)) for n, t in ties.items()])
+        show_rows(
+            (Column("tensor", folds=True), Column("is", folds=True)), [(_shown(n), _shown(t)) for n, t in ties.items()]
+        )
 
 
 def _named(tensor: "SavedTensor") -> dict[str, Any]:

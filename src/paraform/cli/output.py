@@ -156,7 +156,9 @@ def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
 
 def _paragraph(columns: Sequence[Column], row: Sequence[str]) -> Group:
     others = ", ".join(f"{column.title} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True))
-    return Group(Text(row[0], style="bold", overflow="fold"), Padding(Text(others, overflow="fold"), (0, 0, 0, len(GAP))))
+    return Group(
+        Text(row[0], style="bold", overflow="fold"), Padding(Text(others, overflow="fold"), (0, 0, 0, len(GAP)))
+    )
 
 
 def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
