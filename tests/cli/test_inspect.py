@@ -53,7 +53,7 @@ def test_json_has_the_numbers_of_each_value(model_and_path: tuple[Network, Path]
 
 
 def test_json_has_what_the_file_has(model_and_path: tuple[Network, Path]) -> None:
-    model, path = model_and_path
+    path = model_and_path[1]
     found = document(path)
     stored = {key: spec for each in found["parametrized"] for key, spec in each["stored"].items()}
     plain = {each["name"]: each for each in found["plain"]}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from paraform.files import SavedFile, SavedTensor
 
 NAMED = (Column("tensor", folds=True), Column("shape"), Column("dtype"))
+TIED = (Column("tensor", folds=True), Column("is", folds=True))
 CHAIN = Column("chain", folds=True)
 STORED = Column("stored", is_number=True)
 MEASURED = tuple(Column(title, is_number=True) for title in ("dof", "stored", "residual", "condition"))
@@ -59,7 +60,7 @@ def inspect(
     else:
         display(document, values, everything)
     failed = [each for each in document["parametrized"] if "error" in each]
-    if failed and not as_json:
+    if not as_json:
         for each in failed:
             say(each["error"])
     raise typer.Exit(FINDING if failed else 0)
@@ -99,9 +100,7 @@ def display(document: dict[str, Any], values: bool, everything: bool) -> None:
             show_rows(NAMED, [_names(each) for each in plain])
     if ties:
         show(f"\ntied: {len(ties)}")
-        show_rows(
-            (Column("tensor", folds=True), Column("is", folds=True)), [(_shown(n), _shown(t)) for n, t in ties.items()]
-        )
+        show_rows(TIED, [(printable(name), printable(stored)) for name, stored in ties.items()])
 
 
 def _named(tensor: "SavedTensor") -> dict[str, Any]:
@@ -144,11 +143,7 @@ def _row(each: dict[str, Any], values: bool) -> tuple[str, ...]:
 
 
 def _names(each: dict[str, Any]) -> tuple[str, str, str]:
-    return _shown(each["name"]), shape_text(each["shape"]), each["dtype"]
-
-
-def _shown(name: str) -> str:
-    return printable(name)
+    return printable(each["name"]), shape_text(each["shape"]), each["dtype"]
 
 
 def _count(number: int, what: str) -> str:
