@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +31,34 @@ _REMEDY = (
     "in the program that made it call torch.nn.utils.parametrize.remove_parametrizations for this tensor, and save the "
     "state dict again"
 )
+
+
+MAPS = ("matrix_exp", "cayley", "householder")
+
+
+@dataclass(frozen=True)
+class OrthogonalMaps:
+    """The maps of orthogonal tensors, which no state dict tells.
+
+    Args:
+        default: of all that have a base; None for torch's own choice.
+        named: of those whose name matches a glob, with or without a base.
+
+    Raises:
+        ValueError: there is no such map.
+    """
+
+    default: str | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in (*self.named.values(), *([] if self.default is None else [self.default])):
+            if each not in MAPS:
+                raise ValueError(f"Expected an orthogonal map out of {', '.join(MAPS)}, got '{printable(each)}'.")
+
+    def of(self, name: str) -> str | None:
+        """The map that was named for this tensor, the last one that was."""
+        return next((map for glob, map in reversed(self.named.items()) if fnmatchcase(name, glob)), None)
 
 
 @dataclass(frozen=True)
@@ -71,14 +100,14 @@ class SpectralVectors(NamedTuple):
 
 
 def chains(
-    tensors: Mapping[str, Tensor], modules: Mapping[str, Any], orthogonal_maps: Mapping[str, str]
+    tensors: Mapping[str, Tensor], modules: Mapping[str, Any], orthogonal_maps: OrthogonalMaps
 ) -> dict[str, Converted]:
     """The parametrized tensors by name.
 
     Args:
         tensors: a state dict.
         modules: its ``_metadata``, which tells how many steps a chain has; may be empty.
-        orthogonal_maps: the map of each tensor that is known to be orthogonal.
+        orthogonal_maps: what is known of them.
 
     Raises:
         FileError: what a chain is made of is not known.
@@ -97,7 +126,7 @@ def chains(
 
 
 def _chain(
-    name: str, state: Mapping[str, Tensor], keys: tuple[str, ...], modules: Mapping[str, Any], known_maps: Mapping[str, str]
+    name: str, state: Mapping[str, Tensor], keys: tuple[str, ...], modules: Mapping[str, Any], known_maps: OrthogonalMaps
 ) -> Converted:
     originals = [state[rest] for rest in ("original", "original0", "original1") if rest in state]
     buffers: dict[int, dict[str, Tensor]] = {}
@@ -122,8 +151,8 @@ def _chain(
         if index == 0 and pair:
             step, source, said = _sizes(name, held, *originals), "weight_norm", ()
         else:
-            step, source, said = _step(name, x, held, index, count, known_maps.get(name))
-        steps.append(step.eval())
+            step, source, said = _step(name, x, held, index, count, known_maps)
+        steps.append(step)
         sources.append(source)
         notes += said
         if index + 1 < count:
@@ -139,7 +168,7 @@ def _sizes(name: str, held: Mapping[str, Tensor], g: Tensor, v: Tensor) -> Modul
 
 
 def _step(
-    name: str, x: Tensor, held: Mapping[str, Tensor], index: int, count: int, known_map: str | None
+    name: str, x: Tensor, held: Mapping[str, Tensor], index: int, count: int, known_maps: OrthogonalMaps
 ) -> tuple[Module, str, tuple[str, ...]]:
     if held.keys() == {"_u", "_v"} and is_number(x):
         vectors = SpectralVectors.of(x, held["_u"], held["_v"])
@@ -148,7 +177,8 @@ def _step(
         step, notes = spectral(name, x, vectors)
         return step, "spectral_norm", notes
     if held.keys() == {"base"} and is_number(x):
-        return _orthogonal(name, x, held["base"], index == 0, known_map)
+        return _orthogonal(name, x, held["base"], index == 0, known_maps.of(name) or known_maps.default)
+    known_map = known_maps.of(name)
     if not held and known_map is not None and count == 1 and x.ndim >= 2 and is_number(x):
         notes = _signs(x) if known_map == "householder" else ()
         return _Orthogonal(_like(name, x, known_map), known_map, use_trivialization=False), "orthogonal", notes
@@ -214,7 +244,8 @@ def spectral(name: str, weight: Tensor, vectors: SpectralVectors) -> tuple[Modul
     u, v, _ = vectors
     dim = vectors.dims[0] if len(vectors.dims) == 1 else _fitting_dim(name, weight, vectors)
     step = _SpectralNorm(torch.empty_like(weight, device="meta"), 1, dim, 1e-12)
-    step._u, step._v = u, v
+    step._u, step._v = u.clone(), v.clone()  # which a step may move
+    step.eval()
     lengths = torch.stack([torch.linalg.vector_norm(x.to(working_dtype(x.dtype))) for x in (u, v)])
     if bool(((lengths - 1).abs() > _LENGTH).any()):
         return step, ("its singular vectors are not of length 1 (an average over models?), where torch's value is too large",)
