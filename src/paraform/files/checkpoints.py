@@ -67,16 +67,20 @@ def _torch(path: str | os.PathLike[str], where: str, *, is_zip: bool) -> Any:
     except OSError:
         raise
     except Exception as error:  # a damaged file makes torch raise whatever it likes
-        other = re.search(r"Unsupported global: GLOBAL (\S+)", str(error)) or re.search(r"tar", str(error))
-        if isinstance(error, pickle.UnpicklingError) and other is not None:
-            what = printable(other[1]) if other.re.groups else "a tar archive of a torch before 0.4"
+        text = str(error)
+        found = re.search(r"GLOBAL (\S+)", text) if isinstance(error, pickle.UnpicklingError) else None
+        if found is not None:
             raise FileError(
-                f"'{where}' holds more than tensors, {what}, which paraform never loads; save the state dict alone: "
-                f"{_SAVE}."
+                f"'{where}' holds more than tensors, {printable(found[1])}, which paraform never loads; save the state "
+                f"dict alone: {_SAVE}."
             ) from error
-        raise FileError(
-            f"'{where}' cannot be read as a file of torch.save (damaged, or something else): {_reason(error)}."
-        ) from error
+        if "tar format" in text:
+            raise FileError(
+                f"'{where}' is a tar archive of a torch before 0.4; load it there and save it anew."
+            ) from error
+        # torch's own advice would be to run what the file says
+        reason = "" if "weights_only" in text else f" ({_reason(error)})"
+        raise FileError(f"'{where}' is no file of torch.save, or a damaged one{reason}.") from error
 
 
 def _require_no_bomb(path: str | os.PathLike[str], where: str, size: int) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from .errors import FileError
 from .layout import CODES
 from .names import printable
 from .torch_chains import Converted, OrthogonalMaps, chains
 from .torch_hooks import hooked, pruned, title
+
+_LONGEST_NAME = 4096
 
 
 def convert_state_dict(
@@ -75,9 +78,15 @@ def _require_tensor(key: object, tensor: object) -> None:
             f"Expected a state dict, tensors by name, but '{printable(key)}' is of type {type(tensor).__name__}; take "
             f"it out, or name the entry that holds the state dict."
         )
+    if len(key) > _LONGEST_NAME:
+        raise FileError(f"'{printable(key)}' is a name of {len(key)} characters, which no module has.")
+    if type(tensor) not in (Tensor, Parameter):
+        raise FileError(f"'{printable(key)}' is a {type(tensor).__name__}; make it a plain tensor before saving.")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         kind = "quantized" if tensor.is_quantized else "without entries" if tensor.is_meta else str(tensor.layout)
-        raise FileError(f"'{printable(key)}' is {kind}: only dense tensors can be converted; make it one before saving.")
+        raise FileError(
+            f"'{printable(key)}' is {kind}: only dense tensors can be converted; make it one before saving."
+        )
     if tensor.dtype not in CODES:
         raise FileError(f"'{printable(key)}' is of {tensor.dtype}, which safetensors files cannot hold; convert it.")
 
@@ -97,4 +106,6 @@ def _require_orthogonal(found: list[Converted], orthogonal_maps: OrthogonalMaps)
     orthogonal = [each.name for each in found if "orthogonal" in each.source]
     for glob in orthogonal_maps.named:
         if not any(OrthogonalMaps(named={glob: "cayley"}).of(name) for name in orthogonal):
-            raise FileError(f"An orthogonal map is given for '{printable(glob)}', but no orthogonal tensor is called so.")
+            raise FileError(
+                f"An orthogonal map is given for '{printable(glob)}', but no orthogonal tensor is called so."
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -27,6 +28,8 @@ _NO_BASE = 0.1
 _LENGTH = 0.01
 # The vectors tell the dimension if those of another fit so much worse.
 _CLEARLY = 4.0
+_ROOM = ".parametrizations."
+_INDEX = re.compile("0|[1-9][0-9]{0,2}")  # no chain is that long
 _REMEDY = (
     "in the program that made it call torch.nn.utils.parametrize.remove_parametrizations for this tensor, and save the "
     "state dict again"
@@ -114,37 +117,47 @@ def chains(
     """
     groups: dict[str, dict[str, str]] = {}
     for key in tensors:
-        before, hit, after = ("." + key).partition(".parametrizations.")
-        name, dot, rest = after.partition(".")
-        if hit and dot:
-            groups.setdefault(f"{before}.{name}"[1:], {})[rest] = key
-    return {
-        name: _chain(name, {rest: tensors[key] for rest, key in group.items()}, tuple(group.values()), modules, orthogonal_maps)
-        for name, group in groups.items()
-        if "original" in group or "original0" in group  # else it is a module of the user's, called parametrizations
-    }
+        path, _, rest = f".{key}".rpartition(_ROOM)
+        name, dot, rest = rest.partition(".")
+        if dot and f".{key}" != path:
+            groups.setdefault(f"{path}{_ROOM}{name}"[1:], {})[rest] = key
+    # One without a raw tensor is a module of the user's that is called so.
+    groups = {path: group for path, group in groups.items() if "original" in group or "original0" in group}
+    found = {}
+    for path, group in groups.items():
+        before, _, last = f".{path}".rpartition(_ROOM)
+        name = f"{before}.{last}"[1:]
+        while before:
+            before, _, inner = before.rpartition(_ROOM)
+            if f"{before}{_ROOM}{inner.partition('.')[0]}"[1:] in groups:
+                _refuse(name, "it belongs to the parametrization of another tensor")
+        count = 0
+        while f"{path}.{count}" in modules:
+            count += 1
+        state = {rest: tensors[key] for rest, key in group.items()}
+        found[name] = _chain(name, state, tuple(group.values()), count, orthogonal_maps)
+    return found
 
 
 def _chain(
-    name: str, state: Mapping[str, Tensor], keys: tuple[str, ...], modules: Mapping[str, Any], known_maps: OrthogonalMaps
+    name: str, state: Mapping[str, Tensor], keys: tuple[str, ...], least: int, known_maps: OrthogonalMaps
 ) -> Converted:
     originals = [state[rest] for rest in ("original", "original0", "original1") if rest in state]
     buffers: dict[int, dict[str, Tensor]] = {}
     for rest, tensor in state.items():
         index, dot, inner = rest.partition(".")
-        if dot and index.isdecimal() and index.isascii():
+        if dot and _INDEX.fullmatch(index):
             buffers.setdefault(int(index), {})[inner] = tensor
         elif rest not in ("original", "original0", "original1"):
             _refuse(name, f"'{printable(rest)}' is no key that torch's parametrizations have")
-    count = max([0, *buffers]) + 1
-    path = ".".join([*name.split(".")[:-1], "parametrizations", name.split(".")[-1]])
-    while f"{path}.{count}" in modules:
-        count += 1
+    count = max([least, *(index + 1 for index in buffers), 1])
     if count > len(buffers) + 1:
         _refuse(name, f"it has {count} steps, of which some keep nothing that would tell what they are")
     pair = "original0" in state
     if pair and (len(originals) != 2 or "original" in state):
-        _refuse(name, "it has not the two raw tensors of weight_norm, which is the only one that is known to have several")
+        _refuse(
+            name, "it has not the two raw tensors of weight_norm, which is the only one that is known to have several"
+        )
     x, steps, sources, notes = originals[0], [], [], []
     for index in range(count):
         held = buffers.get(index, {})
@@ -183,7 +196,10 @@ def _step(
         notes = _signs(x) if known_map == "householder" else ()
         return _Orthogonal(_like(name, x, known_map), known_map, use_trivialization=False), "orthogonal", notes
     if held:
-        _refuse(name, f"{', '.join(printable(key) for key in held)} of step {index} is nothing that torch's parametrizations keep")
+        _refuse(
+            name,
+            f"{', '.join(printable(key) for key in held)} of step {index} is nothing that torch's parametrizations keep",
+        )
     return _refuse(
         name,
         f"step {index} keeps nothing that would tell what it is (orthogonal with use_trivialization=False does not, nor "
@@ -203,7 +219,10 @@ def _orthogonal(
         _refuse(name, "its base is not orthogonal, as that of torch's orthogonal is")
     if is_first and bool((raw.diagonal(dim1=-2, dim2=-1) == 0).any()):
         # torch starts at minus the identity
-        _refuse(name, "its raw tensor has zeros on the diagonal, as that of paraform.Orthogonal, and not of torch's orthogonal")
+        _refuse(
+            name,
+            "its raw tensor has zeros on the diagonal, as that of paraform.Orthogonal, and not of torch's orthogonal",
+        )
     chosen = known_map or ("matrix_exp" if square or raw.is_complex() else "householder")
     step = _Orthogonal(_like(name, raw, chosen), chosen)
     step.base = base
@@ -248,14 +267,17 @@ def spectral(name: str, weight: Tensor, vectors: SpectralVectors) -> tuple[Modul
     step.eval()
     lengths = torch.stack([torch.linalg.vector_norm(x.to(working_dtype(x.dtype))) for x in (u, v)])
     if bool(((lengths - 1).abs() > _LENGTH).any()):
-        return step, ("its singular vectors are not of length 1 (an average over models?), where torch's value is too large",)
+        return step, (
+            "its singular vectors are not of length 1 (an average over models?), where torch's value is too large",
+        )
     return step, ()
 
 
 def _fitting_dim(name: str, weight: Tensor, vectors: SpectralVectors) -> int:
     """The dimension for which ``u`` is the image of ``v``, as a step of the power iteration leaves it."""
     wide = working_dtype(weight.dtype)
-    u, v = vectors.u.to(wide), vectors.v.to(wide)
+    # An average over models has shortened them.
+    u, v = (torch.nn.functional.normalize(x.to(wide), dim=0) for x in (vectors.u, vectors.v))
     angles, sigmas = {}, {}
     for dim in vectors.dims:
         image = matrix(weight, dim).to(wide) @ v

@@ -35,7 +35,9 @@ def pruned(tensors: Mapping[str, Tensor]) -> dict[str, Converted]:
             continue
         keys = [name + suffix for suffix in _PRUNED]
         if name in tensors or f"{name}_u" in tensors:
-            raise FileError(f"{title(keys)} are what pruning saves, but '{printable(name)}' is there in another way too.")
+            raise FileError(
+                f"{title(keys)} are what pruning saves, but '{printable(name)}' is there in another way too."
+            )
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise FileError(
                 f"'{printable(name)}_mask' has other numbers than 0 and 1, which torch multiplies with and a mask does "
