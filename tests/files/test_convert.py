@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize, prune
 
 from paraform.files import FileError
 from paraform.files.convert import convert_state_dict
-from paraform.files.torch_chains import Converted, OrthogonalMaps
+from paraform.files.torch_chains import Converted
+from paraform.files.torch_steps import OrthogonalMaps
 
 
 def spectral_hook(module: nn.Module, *inputs: Tensor, name: str = "weight", **options: Any) -> nn.Module:
@@ -190,7 +191,7 @@ def test_a_map_that_is_assumed_is_told_unless_it_makes_no_difference() -> None:
     layer = new.orthogonal(nn.Linear(4, 4))
     assert converted(layer.state_dict()).notes == ()
     (note,) = converted(trained(layer).state_dict()).notes
-    assert "matrix_exp" in note and "assumed" in note
+    assert "matrix_exp, torch's default, is assumed" in note
 
 
 @pytest.mark.parametrize("map", ["matrix_exp", "cayley", "householder"])
@@ -206,7 +207,7 @@ def test_without_a_base_only_the_map_of_that_name_makes_it_orthogonal(map: str) 
 def test_maps_that_fit_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="out of matrix_exp, cayley, householder, got 'qr'"):
         OrthogonalMaps("qr")
-    with pytest.raises(FileError, match="'head.\\*', but no orthogonal tensor"):
+    with pytest.raises(FileError, match=r"'head\.\*', but no orthogonal tensor"):
         convert_state_dict(new.orthogonal(nn.Linear(2, 2)).state_dict(), OrthogonalMaps(named={"head.*": "cayley"}))
     layer = new.orthogonal(nn.Linear(2, 2, dtype=torch.cfloat))
     with pytest.raises(FileError, match="complex"):
@@ -238,7 +239,8 @@ def test_a_spectral_norm_from_before_torch_1_keeps_the_value_that_was_saved(shap
     each = converted(saved)
     torch.testing.assert_close(value_of(each), saved["weight"])
     torch.testing.assert_close(value_of(each), torch_value(hooked), rtol=1e-4, atol=1e-4)
-    assert each.notes == () and [found.name for found in convert_state_dict(saved)] == ["weight"]
+    assert each.notes == ()
+    assert [found.name for found in convert_state_dict(saved)] == ["weight"]
 
 
 def test_a_spectral_norm_without_v_whose_value_says_nothing_is_told() -> None:
@@ -260,7 +262,7 @@ def test_averaged_singular_vectors_are_told() -> None:
 
 def test_vectors_that_fit_two_dimensions_alike_are_refused() -> None:
     hooked = nn.utils.spectral_norm(nn.Linear(8, 8))  # no forward pass: the vectors are random
-    with pytest.raises(FileError, match="fit dimension . as well as .; after a forward pass"):
+    with pytest.raises(FileError, match=r"fit dimension \d as well as \d"):
         convert_state_dict(hooked.state_dict())
 
 
@@ -361,9 +363,9 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "a step that keeps nothing": (lambda: with_steps(nn.Linear(3, 3), Own()), "step 0 keeps nothing"),
     "a step of the user's": (
         lambda: with_steps(nn.Linear(3, 3), Own("scale")),
-        "scale of step 0 is nothing that torch's",
+        "'scale' of step 0 is nothing",
     ),
-    "two raw tensors of the user's": (lambda: with_steps(nn.Linear(3, 3), Two()), "not sizes and directions"),
+    "two raw tensors of the user's": (lambda: with_steps(nn.Linear(3, 3), Two()), "not the sizes and directions"),
     "a step behind weight_norm": (
         lambda: with_steps(new.weight_norm(nn.Linear(3, 3)), Own()),
         "it has 2 steps|step 1 keeps nothing",
@@ -384,7 +386,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "paraform.Skew": (lambda: constrained(_constraints().Skew()), "paraform's constraints"),
     "paraform.Masked": (
         lambda: constrained(_constraints().Masked(torch.eye(3))),
-        "mask of step 0 is nothing that torch's",
+        "'mask' of step 0 is nothing",
     ),
     "paraform.PositiveDefinite": (lambda: constrained(_constraints().PositiveDefinite()), "is not known"),
     "a base of another set": (lambda: twisted(**{"0_base": 2 * torch.eye(3)}), "its base is not orthogonal"),
@@ -404,7 +406,10 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "parametrization of another tensor|step 0 keeps nothing",
     ),
     "three raw tensors": (lambda: {f"parametrizations.w.original{i}": T(2) for i in range(3)}, "original2. is no key"),
-    "one raw tensor of two": (lambda: {"parametrizations.w.original0": T(2)}, "not the two raw tensors of weight_norm"),
+    "one raw tensor of two": (
+        lambda: {"parametrizations.w.original0": T(2)},
+        "not the sizes and directions of weight_norm",
+    ),
     "a mask of other numbers": (lambda: mask_of(0.5), "other numbers than 0 and 1"),
     "a mask of nan": (lambda: mask_of(math.nan), "other numbers than 0 and 1"),
     "a mask and a value": (lambda: {**mask_of(1), "weight": T(2, 2)}, "there in another way too"),
@@ -461,7 +466,7 @@ def test_what_cannot_be_known_is_refused_and_never_guessed(case: str) -> None:
 def test_hostile_names_are_printable_in_errors() -> None:
     with pytest.raises(FileError) as caught:
         convert_state_dict({"\x1b[31mparametrizations.\x1b[0m": T(2), "a\n.parametrizations.\x1b[2J.original": T(2)})
-    assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_nothing_of_the_state_dict_is_changed() -> None:

@@ -18,7 +18,7 @@ from .layout import bytes_of
 from .names import printable
 
 _ZIP = b"PK\x03\x04"
-# Tensors that share memory, or repeat it, are written apart. A file that would grow more than that is made to fill disks.
+# Tensors that share memory, or repeat it, are written apart. A file that grows more than that is made to fill disks.
 _GROWTH = 4
 _ALWAYS = 2**20
 _SAVE = "in the program that made it, torch.save(model.state_dict(), path)"
@@ -34,7 +34,7 @@ def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> Map
 
     Raises:
         FileError: the file is damaged, compressed, or holds other things than plain data and tensors, which are never
-            loaded; or a state dict is not found in it, or more than one is; or it would take much more room than it has.
+            loaded; or a state dict is not found in it, or several are; or it would take much more room than it has.
         OSError: what the system refuses.
     """
     where = printable(os.fspath(path))
@@ -75,9 +75,7 @@ def _torch(path: str | os.PathLike[str], where: str, *, is_zip: bool) -> Any:
                 f"dict alone: {_SAVE}."
             ) from error
         if "tar format" in text:
-            raise FileError(
-                f"'{where}' is a tar archive of a torch before 0.4; load it there and save it anew."
-            ) from error
+            raise FileError(f"'{where}' is a tar archive, from before torch 0.4; save it anew.") from error
         # torch's own advice would be to run what the file says
         reason = "" if "weights_only" in text else f" ({_reason(error)})"
         raise FileError(f"'{where}' is no file of torch.save, or a damaged one{reason}.") from error

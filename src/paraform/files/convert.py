@@ -12,14 +12,16 @@ from torch.nn import Parameter
 from .errors import FileError
 from .layout import CODES
 from .names import printable
-from .torch_chains import Converted, OrthogonalMaps, chains
+from .torch_chains import Converted, chains
 from .torch_hooks import hooked, pruned, title
+from .torch_steps import OrthogonalMaps
 
+UNKNOWN_MAPS = OrthogonalMaps()
 _LONGEST_NAME = 4096
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, Any], orthogonal_maps: OrthogonalMaps = OrthogonalMaps()
+    state_dict: Mapping[str, Any], orthogonal_maps: OrthogonalMaps = UNKNOWN_MAPS
 ) -> list[Converted]:
     """The tensors of the plain model that a state dict of torch stands for, in its order.
 
@@ -55,8 +57,8 @@ def convert_state_dict(
     for each in (*chained.values(), *old.values()):
         if twice := masked.keys() & set(each.keys):
             raise FileError(
-                f"'{printable(each.name)}' is parametrized by {each.source} of a pruned tensor, {title(sorted(twice))}, "
-                f"for which there is no recipe; call torch.nn.utils.prune.remove on the model, and save it again."
+                f"'{printable(each.name)}' is parametrized by {each.source} of a pruned tensor, {title(sorted(twice))},"
+                f" for which there is no recipe; call torch.nn.utils.prune.remove on the model, and save it again."
             )
     found = [*masked.values(), *chained.values(), *old.values()]
     found += [Converted(key, "", (), {"": tensor}, (key,)) for key, tensor in _without(tensors, found).items()]
@@ -84,9 +86,7 @@ def _require_tensor(key: object, tensor: object) -> None:
         raise FileError(f"'{printable(key)}' is a {type(tensor).__name__}; make it a plain tensor before saving.")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         kind = "quantized" if tensor.is_quantized else "without entries" if tensor.is_meta else str(tensor.layout)
-        raise FileError(
-            f"'{printable(key)}' is {kind}: only dense tensors can be converted; make it one before saving."
-        )
+        raise FileError(f"'{printable(key)}' is {kind}: only dense tensors can be converted; make it one.")
     if tensor.dtype not in CODES:
         raise FileError(f"'{printable(key)}' is of {tensor.dtype}, which safetensors files cannot hold; convert it.")
 
@@ -106,6 +106,4 @@ def _require_orthogonal(found: list[Converted], orthogonal_maps: OrthogonalMaps)
     orthogonal = [each.name for each in found if "orthogonal" in each.source]
     for glob in orthogonal_maps.named:
         if not any(OrthogonalMaps(named={glob: "cayley"}).of(name) for name in orthogonal):
-            raise FileError(
-                f"An orthogonal map is given for '{printable(glob)}', but no orthogonal tensor is called so."
-            )
+            raise FileError(f"An orthogonal map is given for '{printable(glob)}', but no orthogonal tensor has it.")

@@ -12,10 +12,12 @@ from ..constraints import Masked
 from ..maps.precision import working_dtype
 from .errors import FileError
 from .names import printable
-from .torch_chains import Converted, SpectralVectors, is_number, matrix, norm_dim, spectral, weight_norm
+from .torch_chains import Converted
+from .torch_steps import SpectralVectors, dims_of, is_number, matrix, spectral_norm, weight_norm
 
 # What is appended to the name of a tensor, by hook. Torch 0.4 and before saved no singular vector v, but the value too.
 _WEIGHT_NORM = "_g", "_v"
+_SPECTRAL_NORM = "_orig", "_u", "_v", ""
 _PRUNED = "_orig", "_mask"
 # The saved value may be away from the weight divided by a number by so much and be taken for one: half precision.
 _SAME = 0.01
@@ -33,7 +35,7 @@ def pruned(tensors: Mapping[str, Tensor]) -> dict[str, Converted]:
         mask = tensors.get(f"{name}_mask")
         if name == key or not _is_name(name) or mask is None or mask.shape != weight.shape or not is_number(weight):
             continue
-        keys = [name + suffix for suffix in _PRUNED]
+        keys = tuple(name + suffix for suffix in _PRUNED)
         if name in tensors or f"{name}_u" in tensors:
             raise FileError(
                 f"{title(keys)} are what pruning saves, but '{printable(name)}' is there in another way too."
@@ -44,7 +46,7 @@ def pruned(tensors: Mapping[str, Tensor]) -> dict[str, Converted]:
                 f"not have; call torch.nn.utils.prune.remove on the model, and save it again."
             )
         step = Masked(mask)
-        found[name] = Converted(name, "prune", (step,), {"original": weight, "0.mask": step.mask}, tuple(keys))
+        found[name] = Converted(name, "prune", (step,), {"original": weight, "0.mask": step.mask}, keys)
     return found
 
 
@@ -84,61 +86,54 @@ def _weight_norm(tensors: Mapping[str, Tensor], name: str) -> Converted | None:
     if name in tensors or any(key not in tensors for key in keys):
         return None  # the hook never leaves the value in the state dict
     g, v = (tensors[key] for key in keys)
-    if norm_dim(g, v) is NotImplemented:
-        return None
-    return Converted(name, "weight_norm", (weight_norm(g, v),), {"original0": g, "original1": v}, keys)
+    step = weight_norm(g, v)
+    return step and Converted(name, step.source, (step.module,), {"original0": g, "original1": v}, keys)
 
 
 def _spectral_norm(tensors: Mapping[str, Tensor], name: str) -> Converted | None:
-    weight, u, v = (tensors.get(name + suffix) for suffix in ("_orig", "_u", "_v"))
-    if weight is None or u is None or not is_number(weight) or weight.ndim < 2:
+    weight, u, v, value = (tensors.get(name + suffix) for suffix in _SPECTRAL_NORM)
+    if weight is None or u is None or weight.ndim < 2 or not (dims := dims_of(weight, u, v)):
         return None
-    vectors = SpectralVectors.of(weight, u, v)
-    if vectors is None:
-        return None
+    keys = tuple(name + suffix for suffix in _SPECTRAL_NORM if name + suffix in tensors)
     if weight.is_complex():
         raise FileError(
             f"'{printable(name)}_orig' is complex, of which torch's older spectral_norm made no norm; use "
             f"torch.nn.utils.parametrizations.spectral_norm."
         )
-    value = tensors.get(name)
     if v is not None and value is not None:
         raise FileError(
-            f"{title([name + suffix for suffix in ('_orig', '_u', '_v')])} are what spectral_norm saves, but "
-            f"'{printable(name)}' is there too. Keep one of them."
+            f"{title(keys[:-1])} are what spectral_norm saves, but '{printable(name)}' is there too; keep one of them."
         )
-    note = ""
-    if v is None:
-        vectors, note = _completed(weight, u, vectors.dims, value)
-    step, notes = spectral(name, weight, vectors)
-    suffixes = [suffix for suffix in ("_orig", "_u", "_v", "") if name + suffix in tensors]
-    keys = tuple(name + suffix for suffix in suffixes)
+    vectors, notes = (SpectralVectors(u, v, dims), ()) if v is not None else _completed(weight, u, dims, value)
+    step = spectral_norm(name, weight, vectors)
     stored = {"original": weight, "0._u": vectors.u, "0._v": vectors.v}
-    return Converted(name, "spectral_norm", (step,), stored, keys, (*notes, *([note] if note else [])))
+    return Converted(name, step.source, (step.module,), stored, keys, (*step.notes, *notes))
 
 
-def _completed(weight: Tensor, u: Tensor, dims: tuple[int, ...], value: Tensor | None) -> tuple[SpectralVectors, str]:
+def _completed(
+    weight: Tensor, u: Tensor, dims: tuple[int, ...], value: Tensor | None
+) -> tuple[SpectralVectors, tuple[str, ...]]:
     """The vectors of a state dict that has no ``v``, and what is to be said of it.
 
     Where the value was saved, the unit ``v`` is the one nearest to ``M^H u`` with ``u^H M v = sigma``, where sigma is
     what the weight was divided by.
     """
     wide = working_dtype(weight.dtype)
-    images = {dim: matrix(weight, dim).to(wide).mH @ u.to(wide) for dim in dims}
+    images = {dim: matrix(weight, dim).mH @ u.to(wide) for dim in dims}
     dim = max(images, key=lambda dim: float(torch.linalg.vector_norm(images[dim])))
     length = torch.linalg.vector_norm(images[dim])
     along = images[dim] / torch.where(length > 0, length, 1)
     vectors = SpectralVectors(u, along.to(u.dtype), (dim,))
     if value is None or value.shape != weight.shape or not maps.is_finite(value):
-        return vectors, "no v was saved: it is computed from the weight and u"
+        return vectors, ("no v was saved: it is computed from the weight and u",)
     W, X = weight.to(wide), value.to(wide)
     sigma = (W * X).sum() / X.square().sum()
     share = sigma / length
     if not bool(torch.linalg.vector_norm(W - sigma * X) <= _SAME * torch.linalg.vector_norm(W)) or share > 1 + _SAME:
-        return vectors, "saved after a step that the saved value had not seen: v is computed from the weight and u"
+        return vectors, ("the value saved is not of this weight: v is computed from the weight and u",)
     share = share.clamp(max=1)
     index = int(along.abs().argmin())
     across = -along[index] * along
     across[index] += 1
     across = across / torch.linalg.vector_norm(across).clamp_min(torch.finfo(wide).tiny)
-    return SpectralVectors(u, (share * along + (1 - share.square()).sqrt() * across).to(u.dtype), (dim,)), ""
+    return SpectralVectors(u, (share * along + (1 - share.square()).sqrt() * across).to(u.dtype), (dim,)), ()
