@@ -2,22 +2,84 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from ..parametrize import ParametrizationList
+from ..parametrize.assembly import assembled
+from .checkpoints import read_state_dict
 from .errors import FileError
-from .layout import CODES
 from .names import printable
-from .torch_chains import Converted, chains
+from .saved import prefix_of
+from .saving import check_tensor, collected, write_contents
+from .torch_chains import ORIGINALS, Converted, chains
 from .torch_hooks import hooked, pruned, title
 from .torch_steps import OrthogonalMaps
 
 UNKNOWN_MAPS = OrthogonalMaps()
 _LONGEST_NAME = 4096
+
+
+def convert(
+    old: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    orthogonal_maps: OrthogonalMaps = UNKNOWN_MAPS,
+) -> list[Converted]:
+    """Turn a file with a state dict of torch into a file that :func:`paraform.load` reads.
+
+    Args:
+        old: a file of ``torch.save``, or one of safetensors. Nothing in it is run.
+        out: the file to write, another one. What was there is replaced when all is written.
+        key: the entry of ``old`` that holds the state dict, if there could be several.
+        orthogonal_maps: see :func:`convert_state_dict`.
+
+    Returns:
+        what was recognised, as :func:`convert_state_dict` says it.
+
+    Raises:
+        FileError: ``old`` cannot be read or converted; or ``out`` is ``old``. Nothing is written.
+        OSError: the system refuses to read or to write.
+
+    >>> import tempfile
+    >>> from torch import nn
+    >>> layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(layer.state_dict(), f"{folder}/old.pt")
+    ...     found = convert(f"{folder}/old.pt", f"{folder}/new.safetensors")
+    >>> [(tensor.name, tensor.source) for tensor in found]
+    [('bias', ''), ('weight', 'spectral_norm')]
+    """
+    if os.path.exists(out) and os.path.samefile(old, out):
+        raise FileError(f"'{printable(out)}' is the file that is read; write to another one.")
+    where = f"Cannot convert '{printable(os.fspath(old))}'"
+    state_dict = read_state_dict(old, key)
+    try:
+        found = convert_state_dict(state_dict, orthogonal_maps)
+        state = {key: tensor for each in found for key, tensor in _state(each).items()}
+        chains = {each.name: _chain(each) for each in found if each.chain}
+        contents, tensors = collected([each.name for each in found], state, chains)
+    except FileError as error:
+        raise FileError(f"{where}: {error}") from error
+    write_contents(out, contents, tensors)
+    return found
+
+
+def _state(each: Converted) -> dict[str, Tensor]:
+    prefix = prefix_of(each.name) if each.chain else each.name
+    return {prefix + own: tensor for own, tensor in each.stored.items()}
+
+
+def _chain(each: Converted) -> ParametrizationList:
+    originals = [each.stored[name] for name in ORIGINALS if name in each.stored]
+    like = torch.empty_like(originals[-1], device="meta")
+    steps = {str(index): step for index, step in enumerate(each.chain)}
+    return assembled(steps, originals, is_tensor="original" in each.stored, like=like)
 
 
 def convert_state_dict(
@@ -45,7 +107,11 @@ def convert_state_dict(
     weight weight_norm (WeightNorm(),) ['original0', 'original1']
     """
     for key, tensor in state_dict.items():
-        _require_tensor(key, tensor)
+        if not isinstance(key, str) or len(key) > _LONGEST_NAME:
+            raise FileError(
+                f"'{printable(key)}' is no name of a tensor: it is of type {type(key).__name__}, or too long."
+            )
+        check_tensor(key, tensor)
     tensors = dict(state_dict)
     metadata = getattr(state_dict, "_metadata", None)
     modules = metadata if isinstance(metadata, Mapping) else {}
@@ -72,23 +138,6 @@ def convert_state_dict(
 def _without(tensors: Mapping[str, Tensor], found: Iterable[Converted]) -> dict[str, Tensor]:
     taken = {key for each in found for key in each.keys}
     return {key: tensor for key, tensor in tensors.items() if key not in taken}
-
-
-def _require_tensor(key: object, tensor: object) -> None:
-    if not isinstance(key, str) or not isinstance(tensor, Tensor):
-        raise FileError(
-            f"Expected a state dict, tensors by name, but '{printable(key)}' is of type {type(tensor).__name__}; take "
-            f"it out, or name the entry that holds the state dict."
-        )
-    if len(key) > _LONGEST_NAME:
-        raise FileError(f"'{printable(key)}' is a name of {len(key)} characters, which no module has.")
-    if type(tensor) not in (Tensor, Parameter):
-        raise FileError(f"'{printable(key)}' is a {type(tensor).__name__}; make it a plain tensor before saving.")
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
-        kind = "quantized" if tensor.is_quantized else "without entries" if tensor.is_meta else str(tensor.layout)
-        raise FileError(f"'{printable(key)}' is {kind}: only dense tensors can be converted; make it one.")
-    if tensor.dtype not in CODES:
-        raise FileError(f"'{printable(key)}' is of {tensor.dtype}, which safetensors files cannot hold; convert it.")
 
 
 def _require_once(found: list[Converted]) -> None:

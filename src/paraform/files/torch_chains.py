@@ -15,7 +15,7 @@ from .names import printable
 from .torch_steps import OrthogonalMaps, SpectralVectors, Step, dims_of, orthogonal, refuse, spectral_norm, weight_norm
 
 _ROOM = ".parametrizations."
-_ORIGINALS = ("original", "original0", "original1")
+ORIGINALS = ("original", "original0", "original1")
 _INDEX = re.compile("0|[1-9][0-9]{0,2}")  # no chain is that long
 
 
@@ -57,7 +57,7 @@ def chains(
         if hit and dot:
             groups.setdefault(f"{before}{_ROOM}{name}", {})[rest] = key
     # One without a raw tensor is a module of the user's that is called so.
-    groups = {path: group for path, group in groups.items() if not group.keys().isdisjoint(_ORIGINALS)}
+    groups = {path: group for path, group in groups.items() if not group.keys().isdisjoint(ORIGINALS)}
     found = {}
     for path, group in groups.items():
         before, _, last = path.rpartition(_ROOM)
@@ -89,10 +89,10 @@ def _steps(name: str, state: Mapping[str, Tensor], count: int, orthogonal_maps: 
         index, dot, inner = rest.partition(".")
         if dot and _INDEX.fullmatch(index):
             buffers.setdefault(int(index), {})[inner] = tensor
-        elif rest not in _ORIGINALS:
+        elif rest not in ORIGINALS:
             refuse(name, f"'{printable(rest)}' is no key that torch's parametrizations have")
     count = max(count, *(index + 1 for index in buffers), 1)
-    originals = [state[key] for key in _ORIGINALS if key in state]
+    originals = [state[key] for key in ORIGINALS if key in state]
     if "original" in state:
         if len(originals) > 1:
             refuse(name, "it has one raw tensor, and more than one")

@@ -46,6 +46,7 @@ def pruned(tensors: Mapping[str, Tensor]) -> dict[str, Converted]:
                 f"not have; call torch.nn.utils.prune.remove on the model, and save it again."
             )
         step = Masked(mask)
+        step._shape = weight.shape  # as registration would have it
         found[name] = Converted(name, "prune", (step,), {"original": weight, "0.mask": step.mask}, keys)
     return found
 

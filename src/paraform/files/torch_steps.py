@@ -87,11 +87,11 @@ def weight_norm(g: Tensor, v: Tensor) -> Step | None:
     """The step that gives directions ``v`` the sizes ``g``; None if they are not."""
     if g.dtype != v.dtype or not is_number(v):
         return None
-    if g.ndim == 0:
-        return Step(WeightNorm(None), "weight_norm")
-    for dim in range(v.ndim):
-        if g.shape == tuple(size if i == dim else 1 for i, size in enumerate(v.shape)):
-            return Step(WeightNorm(dim), "weight_norm")
+    for dim in (None, *range(v.ndim)):
+        if g.shape == (() if dim is None else tuple(size if i == dim else 1 for i, size in enumerate(v.shape))):
+            step = WeightNorm(dim)
+            step._shape = v.shape  # as registration would have it
+            return Step(step, "weight_norm")
     return None
 
 
@@ -173,8 +173,10 @@ def orthogonal(name: str, raw: Tensor, base: Tensor | None, known_map: str | Non
     chosen = known_map or ("matrix_exp" if square or raw.is_complex() else "householder")
     if raw.is_complex() and chosen == "householder":
         refuse(name, "it is complex, which the map householder cannot be")
-    step = _Orthogonal(torch.empty_like(raw, device="meta"), chosen, use_trivialization=base is not None)
-    notes = ()
+    step = _Orthogonal(torch.empty_like(raw, device="meta"), chosen, use_trivialization=base is not None).eval()
+    if base is not None or chosen == "householder":  # else it has no inverse, which could learn a shape
+        step._shape = raw.shape
+    notes: tuple[str, ...] = ()
     if base is not None:
         notes = _based(name, raw, base, step, is_first)
         # Where a square raw tensor has moved nowhere, every map leaves the value at the base.
