@@ -61,7 +61,9 @@ def convert(
 
     maps = _maps(orthogonal_map or [])
     if not out.parent.is_dir():
-        stop(f"OUT is to be in a folder that exists, but '{printable(out.parent)}' is none; make it, or choose another.")
+        stop(
+            f"OUT is to be in a folder that exists, but '{printable(out.parent)}' is none; make it, or choose another."
+        )
     with unchanged(old):
         found = convert_file(old, out, key=key, orthogonal_maps=maps)
     converted = [each for each in found if each.chain]

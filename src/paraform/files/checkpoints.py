@@ -7,17 +7,20 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .entry import KEY
 from .errors import FileError
-from .layout import bytes_of
+from .layout import LENGTH_BYTES, bytes_of
 from .names import printable
+from .reading import TensorFile, _opened
 
-_ZIP = b"PK\x03\x04"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 # Tensors that share memory, or repeat it, are written apart. A file that grows more than that is made to fill disks.
 _GROWTH = 4
 _ALWAYS = 2**20
@@ -28,7 +31,7 @@ def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> Map
     """The state dict in a file of ``torch.save`` or in a safetensors file, mapped into memory where that is possible.
 
     Args:
-        path: a file; a name that ends in ``.safetensors`` says that it is one, all else is taken for torch's.
+        path: a regular file.
         key: the entry that holds the state dict. By default it is the file's content, or its only entry that is a
             dictionary of tensors.
 
@@ -38,27 +41,30 @@ def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> Map
         OSError: what the system refuses.
     """
     where = printable(os.fspath(path))
-    with open(path, "rb") as file:  # what the system refuses is told as the system does
-        head, size = file.read(len(_ZIP)), os.fstat(file.fileno()).st_size
-    if Path(path).suffix.lower() == ".safetensors":
+    with _opened(Path(path), f"Cannot read '{where}'") as file:
+        head, size = file.read(LENGTH_BYTES + 1), os.fstat(file.fileno()).st_size
+    is_zip = head.startswith(_ZIP)
+    is_named_so = Path(path).suffix.lower() == ".safetensors"
+    if not is_zip and head.endswith(b"{"):  # behind the length of a header of JSON
         loaded: Any = _safetensors(path, where)
+    elif is_named_so and (is_zip or head.startswith(_PICKLE)):
+        raise FileError(f"'{where}' is a file of torch.save and no safetensors file; call it .pt, as torch does.")
+    elif is_named_so:
+        loaded = _safetensors(path, where)
     else:
-        if head == _ZIP:
+        if is_zip:
             _require_no_bomb(path, where, size)
-        loaded = _torch(path, where, is_zip=head == _ZIP)
+        loaded = _torch(path, where, is_zip=is_zip)
     found = _state_dict_in(loaded, key, where)
     _require_room(found, where, size)
     return found
 
 
 def _safetensors(path: str | os.PathLike[str], where: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except (SafetensorError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise FileError(f"'{where}' cannot be read as a safetensors file: {_reason(error)}.") from error
+    with closing(TensorFile(path)) as file:
+        if KEY in file.metadata:
+            raise FileError(f"'{where}' is a file of paraform.save already, with its recipe; load it as it is.")
+        return {key: file.read(key) for key in file.specs}
 
 
 def _torch(path: str | os.PathLike[str], where: str, *, is_zip: bool) -> Any:
