@@ -2,9 +2,10 @@
 
 from .errors import FileError
 from .known import saved_as
+from .loading import load
 from .names import printable
 from .saved import SavedFile, SavedTensor
 from .saving import save
 from .writing import write_tensors
 
-__all__ = ["FileError", "SavedFile", "SavedTensor", "printable", "save", "saved_as", "write_tensors"]
+__all__ = ["FileError", "SavedFile", "SavedTensor", "load", "printable", "save", "saved_as", "write_tensors"]

@@ -100,7 +100,7 @@ class SavedFile:
         return len(self._contents.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._contents.names
+        return name in self._keys or name in self._contents.ties
 
     def close(self) -> None:
         """Close the file. What was read stays."""
@@ -111,6 +111,15 @@ class SavedFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """A further key of the state dict to the one that is stored in its place, where no tie says so."""
+        return dict(self._contents.shared)
+
+    def parts(self, name: str) -> tuple[Entry | None, dict[str, str]]:
+        """The recipe of a name that is stored, and the keys of its tensors by the chain's own."""
+        return self._contents.entries.get(name), self._keys[name]
 
     def spec(self, key: str) -> Spec:
         """Shape and dtype of a key of the state dict."""
@@ -177,6 +186,7 @@ class SavedTensor:
             chain = blank(self._entry, self._stored, self._read)
             state = {own: self._read(own) for own in self._keys}
             chain.load_state_dict(state, assign=True)
+            chain.to("cpu")  # what a step holds beside its tensors
             return chain.eval().requires_grad_(False)
 
     def value(self) -> Tensor:

@@ -162,18 +162,28 @@ def _identity(tensor: Tensor) -> object:
 def _entry(chain: Any, name: str, state: dict[str, Tensor]) -> Entry:
     """The recipe of a chain, which is tried before it is written."""
     try:
-        shape, dtype = chain.shape if hasattr(chain, "shape") else None, getattr(chain, "dtype", None)
-        if shape is None or dtype is None:
-            value = look(chain)
-            shape, dtype = value.shape, value.dtype
-        off = getattr(chain, "_off", ())
-        steps = tuple(_step(step, key, key in off, tuple(shape)) for key, step in chain._modules.items())
-        entry = Entry(tuple(shape), dtype, steps, bool(chain.unsafe))
+        entry = entry_of_chain(chain)
         specs = {own: Spec(tuple(tensor.shape), tensor.dtype) for own, tensor in state.items()}
         blank(entry, specs, lambda own: state[own].detach().cpu().clone())
     except Exception as error:
         raise FileError(f"the parametrizations of '{printable(name)}' cannot be saved: {reason(error)}") from error
     return entry
+
+
+def entry_of_chain(chain: Any) -> Entry:
+    """The recipe of a chain, which may also be one of ``torch.nn.utils.parametrize``.
+
+    Raises:
+        FileError: a step has no name, or an argument that is no data.
+    """
+    shape, dtype = getattr(chain, "shape", None), getattr(chain, "dtype", None)
+    if shape is None or dtype is None:
+        with torch.no_grad():
+            value = look(chain)
+        shape, dtype = value.shape, value.dtype
+    off = getattr(chain, "_off", ())
+    steps = tuple(_step(step, key, key in off, tuple(shape)) for key, step in chain._modules.items())
+    return Entry(tuple(shape), dtype, steps, bool(chain.unsafe))
 
 
 def _step(step: Any, key: str, off: bool, shape: tuple[int, ...]) -> Step:

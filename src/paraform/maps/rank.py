@@ -80,7 +80,8 @@ def factors(x: Tensor, rank: int, exact: bool = False) -> tuple[Tensor, Tensor]:
     left = U * torch.where(is_zero, 0, S).sqrt().unsqueeze(-2)
     length = torch.where(is_zero, torch.where(top > 0, top, 1), S).sqrt().unsqueeze(-1)
     right = length * torch.where(is_zero.unsqueeze(-1), unit(irregular_rows(S.shape[-1], wide), (-1,)), Vh)
-    return left.to(x.dtype), right.to(x.dtype)
+    # Contiguous, as they come back from a file: products round otherwise where memory lies otherwise.
+    return left.to(x.dtype).contiguous(), right.to(x.dtype).contiguous()
 
 
 def _leading(x: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -67,7 +67,8 @@ def gram_factor(x: Tensor, rank: int, exact: bool = False) -> Tensor:
     least = torch.finfo(x.dtype).eps * torch.where(top > 0, top, 1)
     anywhere = unit(irregular_rows(rank, x), (-1,)).mT
     Q = torch.where((eigenvalues < least).unsqueeze(-2), anywhere, Q)
-    return Q * torch.maximum(eigenvalues, least).sqrt().unsqueeze(-2)
+    factor = Q * torch.maximum(eigenvalues, least).sqrt().unsqueeze(-2)
+    return factor.contiguous()  # as it comes back from a file: products round otherwise where memory lies otherwise
 
 
 @precise

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from .chain import ParametrizationList
+from .errors import title
 from .lazy import becomes_another, check_initialised, pending_of
 from .owners import held, owners_of_tensor
 from .surgery import check_unsharded, class_with, place
@@ -36,7 +37,7 @@ def assembled(
         unsafe: the value may have another shape or dtype than the tensor that it stands for.
         off: the keys of the steps that are switched off.
 
-    >>> from torch import nn
+    >>> import torch
     >>> from paraform import Skew
     >>> assembled({"0": Skew()}, [torch.ones(2, 2)], is_tensor=True, like=torch.empty(2, 2))()
     tensor([[ 0.,  1.],
@@ -58,21 +59,26 @@ def assembled(
     return chain
 
 
-def install(module: Module, name: str, chain: ParametrizationList) -> None:
+def install(module: Module, name: str, chain: ParametrizationList) -> Tensor:
     """Let ``chain`` be what the plain tensor ``name`` of ``module`` is, here and on every module that shares it.
+
+    The tensor that it displaces is returned; the chain may take it for its original.
 
     Raises:
         ValueError, RuntimeError: ``register_parametrization`` would refuse the module or the tensor too.
     """
-    if becomes_another(module) or pending_of(module) is not None:
-        check_initialised(module, name, held(module, name))
+    if pending_of(module) is not None or becomes_another(module):
+        raise RuntimeError(f"{title(module)} has no shapes yet. Run one forward pass first.")
     check_initialised(module, name, held(module, name))
     check_unsharded(module, [held(module, name)])
     for step in chain:
         if hasattr(step, "check_layer"):
             step.check_layer(module, name)  # type: ignore[operator]
+    # Nothing here may hold the tensor before: whoever does is counted.
     owners = owners_of_tensor(module, name, chain)
     classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
+    tensor = held(module, name)
     chain.train(module.training)
     for (owner, key), cls in zip(owners, classes, strict=True):
         place(owner, key, chain, cls)
+    return tensor

@@ -75,6 +75,13 @@ def plain_names(model: Module, found: dict[str, Any]) -> list[str]:
     return list(names)
 
 
+def plain_places(model: Module) -> Iterator[tuple[str, Module, str]]:
+    """Each tensor of the plain model by its full name, with the module that has it, and its name there."""
+    for prefix, module in _modules(model, ""):
+        for name in names_in_order(module):
+            yield prefix + name, module, name
+
+
 def names_in_order(module: Module) -> list[str]:
     """The tensors of ``module`` by name, parameters first, as they would stand if none were parametrized."""
     chains = chains_in(module)

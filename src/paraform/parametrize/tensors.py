@@ -71,7 +71,7 @@ def write(old: Tensor, new: Tensor) -> None:
 
     Where it gets another shape, optimizers start anew with it.
     """
-    if new.shape == old.shape and not _overlaps_itself(old):
+    if new.shape == old.shape and not overlaps_itself(old):
         old.copy_(new)
     else:
         reshaped = new.shape != old.shape
@@ -81,7 +81,7 @@ def write(old: Tensor, new: Tensor) -> None:
             forget(old)
 
 
-def _overlaps_itself(tensor: Tensor) -> bool:
+def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two entries share memory, as those of an expanded tensor do."""
     if tensor.layout != torch.strided or tensor.is_nested:
         return False
