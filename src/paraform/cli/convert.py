@@ -82,7 +82,8 @@ def convert(
 def _maps(given: list[str]) -> "OrthogonalMaps":
     from paraform.files.torch_steps import OrthogonalMaps
 
-    default, named = None, {}
+    default: str | None = None
+    named: dict[str, str] = {}
     for each in given:
         name, equals, chosen = each.rpartition("=")
         if equals:
