@@ -159,7 +159,7 @@ def orthogonal(name: str, raw: Tensor, base: Tensor | None, known_map: str | Non
 
     Args:
         name: for errors.
-        raw: its raw tensor, or if it is not the first step what has the shape of that.
+        raw: what it is called with: its raw tensor, if it is the first step.
         base: torch's square base.
         known_map: None for torch's default.
         is_first: whether ``raw`` is the raw tensor.
@@ -179,12 +179,12 @@ def orthogonal(name: str, raw: Tensor, base: Tensor | None, known_map: str | Non
     notes: tuple[str, ...] = ()
     if base is not None:
         notes = _based(name, raw, base, step, is_first)
-        # Where a square raw tensor has moved nowhere, every map leaves the value at the base.
-        moved = not (is_first and square) or bool(raw.tril(0 if raw.is_complex() else -1).any())
+        # Where a square one has moved nowhere, every map leaves the value at the base.
+        moved = not square or bool(raw.tril(0 if raw.is_complex() else -1).any())
         if moved and known_map is None:
             notes = (f"its map is not saved: {chosen}, torch's default, is assumed", *notes)
     signs = raw.diagonal(dim1=-2, dim2=-1)
-    if chosen == "householder" and is_first and bool((signs.abs() < 1).any()):
+    if chosen == "householder" and bool((signs.abs() < 1).any()):
         notes += ("its signs have decayed: columns of torch's value are zeros, and here they are not",)
     return Step(step, "orthogonal", notes)
 
