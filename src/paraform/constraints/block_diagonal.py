@@ -49,7 +49,8 @@ class BlockDiagonal(Pattern):
 
     def _sizes(self, shape: Sequence[int]) -> list[tuple[int, int]]:
         if isinstance(self.blocks, int):
-            return [(shape[-2] // self.blocks, shape[-1] // self.blocks)] * self.blocks
+            # Of blocks without entries, as all of an empty matrix are, there need not be so many.
+            return [(shape[-2] // self.blocks, shape[-1] // self.blocks)] * min(self.blocks, max(*shape[-2:], 1))
         return self.blocks
 
     def project(self, value: Tensor) -> Tensor:

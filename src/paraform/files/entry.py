@@ -20,6 +20,8 @@ KEY = "paraform"
 MOST_DIMENSIONS = 64
 """torch has no more."""
 LARGEST_SIZE = 2**62
+MOST_STEPS = 64
+"""Parametrizations in a chain."""
 DEEPEST_JSON = 100
 """Brackets in brackets at most; a recipe needs a fraction of it."""
 
@@ -216,12 +218,15 @@ def _entry(data: Any, name: str) -> Entry:
     dtype = _VALUE_DTYPES.get(data["dtype"])
     if dtype is None:
         raise FileError(f"{what} has '{printable(data['dtype'])}' as dtype, which torch does not know.")
-    if not data["chain"]:
-        raise FileError(f"{what} has no parametrization.")
+    if not 1 <= len(data["chain"]) <= MOST_STEPS:
+        raise FileError(f"{what} has {len(data['chain'])} parametrizations, where 1 to {MOST_STEPS} are to be.")
     steps = tuple(_step(step, index, what) for index, step in enumerate(data["chain"]))
     if len({step.key for step in steps}) < len(steps):
         raise FileError(f"{what} has two parametrizations under one key.")
-    return Entry(checked_shape(data["shape"], what), dtype, steps, data.get("unsafe", False))
+    unsafe = data.get("unsafe", False)
+    if not unsafe and any(step.shape is not None for step in steps):
+        raise FileError(f"{what} has a parametrization of another shape, which only an unsafe chain can have.")
+    return Entry(checked_shape(data["shape"], what), dtype, steps, unsafe)
 
 
 def _step(data: Any, index: int, what: str) -> Step:

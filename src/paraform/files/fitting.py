@@ -17,9 +17,10 @@ from ..parametrize.named import named_chains
 from ..parametrize.state_dict import plain_names, plain_places
 from .entry import Entry, Spec
 from .errors import FileError
+from .keys import prefix_of
 from .names import printable
 from .parts import blank, check_against, kind
-from .saved import SavedFile, prefix_of
+from .saved import SavedFile
 from .saving import entry_of_chain
 
 _MOST_NAMES = 20

@@ -139,6 +139,11 @@ def _same(one: Function, other: Function) -> bool:
     return one.function is other.function and inverses[0] is inverses[1]
 
 
+def is_ours(step: Module) -> bool:
+    """Whether a parametrization is one of paraform's own."""
+    return any(type(step) is entry.cls for entry in _OURS.values())
+
+
 def entry_of(step: Module) -> Known:
     """The entry of a parametrization's class, or of its function.
 

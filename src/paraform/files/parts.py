@@ -16,6 +16,7 @@ from ..parametrize.steps import as_tensors
 from ..parametrize.switching import original_names
 from .entry import Entry, Spec
 from .errors import FileError
+from .known import is_ours
 from .names import printable, reason
 from .recipe import built
 
@@ -45,12 +46,14 @@ def blank(
     raws: Any = None
     for index, step in enumerate(entry.steps):
         steps[step.key] = module = built(step.data, like, tensor, f"{step.key}.")
-        shape = entry.shape if step.shape is None else step.shape
-        raw = _taught(module, _empty(shape, like.dtype), step.name) if step.learned else None
+        seen = like if step.shape is None else _empty(step.shape, like.dtype)
+        raw = _taught(module, seen, step.name) if step.learned else None
+        if raw is None and is_ours(module):
+            raw = seen  # as of what has no inverse, at registration
         if index == 0:
             raws = raw
-        elif isinstance(raw, tuple):
-            raise FileError(f"{printable(step.name)} has several raw tensors, so it can only be the first of a chain.")
+        elif raw is not None and (isinstance(raw, tuple) or (raw.shape != seen.shape and not entry.unsafe)):
+            raise FileError(f"{printable(step.name)} has other raw tensors than its value, so it has to come first.")
         for key in specs:
             if key.startswith(f"{step.key}."):
                 _make_room(module, key.removeprefix(f"{step.key}."), specs[key])
@@ -145,11 +148,16 @@ def _is_differentiable(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
-def check_against(chain: Module, specs: Mapping[str, Spec]) -> None:
+def check_against(chain: Module, specs: Mapping[str, Spec], *, exactly: bool = False) -> None:
     """Refuse what is stored, where ``chain`` has other tensors.
 
+    Args:
+        chain: what is to take it.
+        specs: what is stored, by the chain's own keys.
+        exactly: whether the precision is to be the same too.
+
     Raises:
-        FileError: it has other keys, shapes, or kinds of numbers. (A precision may be another.)
+        FileError: there are other keys, shapes, or kinds of numbers.
     """
     own: dict[str, Any] = chain.state_dict(keep_vars=True)
     if own.keys() != specs.keys():
@@ -164,7 +172,8 @@ def check_against(chain: Module, specs: Mapping[str, Spec]) -> None:
         spec = specs[key]
         if not isinstance(tensor, Tensor):
             raise FileError(f"'{printable(key)}' is no tensor in this chain but a {type(tensor).__name__}.")
-        if tuple(tensor.shape) != spec.shape or kind(tensor.dtype) != kind(spec.dtype):
+        is_alike = tensor.dtype == spec.dtype if exactly else kind(tensor.dtype) == kind(spec.dtype)
+        if tuple(tensor.shape) != spec.shape or not is_alike:
             raise FileError(
                 f"The recipe needs {tensor.dtype} of shape {tuple(tensor.shape)} as '{printable(key)}', but "
                 f"{spec.dtype} of shape {spec.shape} is stored."

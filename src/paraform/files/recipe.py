@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints as torch_sets
 from torch.nn import Module
+from torch.nn.utils import parametrizations as torch_parametrizations
 
 from ..parametrize import Function
 from .errors import FileError
@@ -40,6 +41,18 @@ _SETS: dict[str, Any] = {
         "stack",
     )
 }
+# What torch.nn.utils.parametrizations has put on, with raw tensors as ours have them. Its -1 is the whole tensor.
+_TORCHS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    torch_parametrizations._WeightNorm: ("WeightNorm", lambda step: {"dim": None if step.dim == -1 else step.dim}),
+    torch_parametrizations._SpectralNorm: (
+        "parametrizations.spectral_norm",
+        lambda step: {"n_power_iterations": step.n_power_iterations, "dim": step.dim, "eps": step.eps},
+    ),
+    torch_parametrizations._Orthogonal: (
+        "parametrizations.orthogonal",
+        lambda step: {"orthogonal_map": step.orthogonal_map.name, "use_trivialization": hasattr(step, "base")},
+    ),
+}
 # A bound of torch's that is a tensor is written down in the recipe itself: it is in no state dict.
 _MOST_NUMBERS = 10_000
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16,
@@ -56,6 +69,9 @@ def described(step: Module) -> dict[str, Any]:
     >>> described(Flatten(Orthogonal("cayley")))
     {'name': 'Flatten', 'arguments': {'constraint': {'name': 'Orthogonal', 'arguments': {'map': 'cayley'}}}}
     """
+    if type(step) in _TORCHS:
+        name, of_torch = _TORCHS[type(step)]
+        return {"name": name, "arguments": of_torch(step)}
     entry = entry_of(step)
     if entry.function is not None:
         return {"name": entry.name, "arguments": {}}
@@ -172,6 +188,10 @@ def _built(data: Any, like: Tensor, tensor: Callable[[str, bool], Tensor], path:
     def read(value: Any, key: str, level: int) -> Any:
         if level < 1:
             raise FileError(f"'{who}' has arguments in arguments, more than {DEEPEST} deep.")
+        if isinstance(value, list) and len(value) > _MOST_NUMBERS:
+            raise FileError(
+                f"'{who}' has a list of {len(value)} in its arguments; more than {_MOST_NUMBERS} are not read."
+            )
         if isinstance(value, list):
             return [read(each, key, level - 1) for each in value]
         return read_object(value, key, level) if isinstance(value, dict) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from ..parametrize import ParametrizationList
 from ..parametrize.reads import look
 from .entry import KEY, Contents, Entry, Spec, read_contents
 from .errors import FileError
+from .keys import grouped
 from .layout import bytes_of
 from .names import printable, reason
-from .parts import blank
+from .parts import blank, check_against
 from .reading import TensorFile
 
 LARGEST_VALUE = 2**30
@@ -184,6 +185,7 @@ class SavedTensor:
         with self._explained():
             self._check_size()
             chain = blank(self._entry, self._stored, self._read)
+            check_against(chain, self._stored, exactly=True)
             state = {own: self._read(own) for own in self._keys}
             chain.load_state_dict(state, assign=True)
             chain.to("cpu")  # what a step holds beside its tensors
@@ -212,7 +214,8 @@ class SavedTensor:
 
     def _check_size(self) -> None:
         assert self._entry is not None
-        needed = bytes_of(self.shape, self.dtype)
+        shapes = [self.shape, *[step.shape for step in self._entry.steps if step.shape is not None]]
+        needed = max(bytes_of(shape, self.dtype) for shape in shapes)
         stored = sum(bytes_of(*spec) for spec in self._stored.values())
         if needed > max(LARGEST_VALUE, GROWTH * stored):
             raise FileError(
@@ -273,45 +276,3 @@ def _keys(contents: Contents, file: TensorFile) -> dict[str, dict[str, str]]:
         if not held:
             raise FileError(f"its recipe has '{printable(name)}', of which nothing is stored.")
     return keys
-
-
-def grouped(keys: Iterable[str], names: Iterable[str], parametrized: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The keys of a state dict by the plain name that they belong to, and there by the chain's own key, or ``""``.
-
-    Raises:
-        FileError: a key belongs to no name.
-
-    >>> grouped(["bias", "parametrizations.weight.original"], ["weight", "bias"], ["weight"])
-    {'weight': {'original': 'parametrizations.weight.original'}, 'bias': {'': 'bias'}}
-    """
-    groups: dict[str, dict[str, str]] = {name: {} for name in names}
-    prefixes = {prefix_of(name): name for name in parametrized}
-    plain = groups.keys() - prefixes.values()
-    for key in keys:
-        if key in plain:
-            groups[key][""] = key
-            continue
-        name, own = _owner(key, prefixes)
-        if name not in groups:
-            raise FileError(f"it has a tensor '{printable(key)}', of which its recipe says nothing.")
-        groups[name][own] = key
-    return groups
-
-
-def _owner(key: str, prefixes: dict[str, str]) -> tuple[str, str]:
-    """The parametrized name whose prefix ``key`` has, and what follows it."""
-    start = 0
-    while (start := key.find(".", start) + 1) > 0:
-        if key[:start] in prefixes:
-            return prefixes[key[:start]], key[start:]
-    return "", ""
-
-
-def prefix_of(name: str) -> str:
-    """What the keys of the chain on ``name`` begin with.
-
-    >>> prefix_of("encoder.weight")
-    'encoder.parametrizations.weight.'
-    """
-    path, dot, last = name.rpartition(".")
-    return f"{path}{dot}parametrizations.{last}."

@@ -18,11 +18,11 @@ from ..parametrize.reads import look
 from ..parametrize.state_dict import plain_names
 from .entry import KEY, Contents, Entry, Spec, Step
 from .errors import FileError
+from .keys import grouped
 from .layout import CODES
 from .names import printable, reason
 from .parts import blank
 from .recipe import described
-from .saved import grouped
 from .writing import write_tensors
 
 _PAIRS = {torch.complex128: torch.float64, torch.complex32: torch.float16}
@@ -187,8 +187,8 @@ def entry_of_chain(chain: Any) -> Entry:
 
 
 def _step(step: Any, key: str, off: bool, shape: tuple[int, ...]) -> Step:
-    own = getattr(step, "_shape", None)
-    own = None if own is None or tuple(own) == shape else tuple(own)
+    learned = getattr(step, "_shape", None)
+    own = None if learned is None or tuple(learned) == shape else tuple(learned)
     return Step(described(step), key, off, bool(getattr(step, "learned", True)), own)
 
 
