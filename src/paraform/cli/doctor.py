@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
@@ -32,7 +33,8 @@ def doctor(
     """
     from paraform.model.doctor import doctor as examine
 
-    report = examine(*_subject(factory))
+    with redirect_stdout(sys.stderr):  # what your code prints is no part of the report
+        report = examine(*_subject(factory))
     if as_json:
         show_json(report.to_dict())
     else:
@@ -82,11 +84,11 @@ def _called(factory: Any, text: str) -> Any:
 def _run(code: Callable[[], Any], what: str) -> Any:
     try:
         return code()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself would end this command as if all were fine
         _explain(error, what)
 
 
-def _explain(error: Exception, what: str) -> NoReturn:
+def _explain(error: BaseException, what: str) -> NoReturn:
     """The error of the user's code in a sentence, with the line where it arose."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     # the first frames are of this file; an import that fails at once has no others

@@ -22,5 +22,6 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.strerror is None:
                 raise
-            where = "" if error.filename is None else f" '{printable(error.filename)}'"
-            stop(f"The file{where} cannot be used: {error.strerror}.")
+            if error.filename is None:
+                stop(f"Reading or writing failed: {error.strerror}.")
+            stop(f"The file '{printable(error.filename)}' cannot be used: {error.strerror}.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paraform.cli.opened import chain_text, measured, step_text, unchanged, visible
+from paraform.cli.opened import chain_text, measured, step_text, unchanged, untied, visible
 from paraform.cli.output import (
     FINDING,
     AsJson,
@@ -66,7 +66,7 @@ def inspect(
 
 def described(saved: "SavedFile", values: bool) -> dict[str, Any]:
     """What is in a file, as data."""
-    own = [tensor for tensor in saved if tensor.name not in saved.ties]
+    own = untied(saved)
     parametrized = [tensor for tensor in own if tensor.is_parametrized]
     return {
         "file": str(saved.path),

@@ -13,7 +13,8 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 # rich takes about a millisecond a row; more rows than this are for a program such as grep, not for the eye
 MOST_ROWS = 1000
 # A column whose text may be broken into lines gets at least so many characters.
-NARROWEST = 16
+NARROWEST = 14
 GAP = "  "
 
 
@@ -67,13 +68,11 @@ def show_json(document: Any) -> None:
     _write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
 
 
-def show_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
+def show_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout: by rich on a terminal, else, and where it is very long, a line a row.
 
-    On a terminal too narrow for the columns, each row is a paragraph with a line for each column.
+    On a terminal too narrow for the columns, each row is a paragraph that names them.
     """
-    if title:
-        show(Text(title, style="bold"))
     console = _console()
     if not console.is_terminal or len(rows) > MOST_ROWS:
         _write(_lines(columns, rows))
@@ -90,12 +89,12 @@ def watched(things: Iterable[Any], what: str, count: int) -> Iterable[Any]:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape as in ``64 x 32``; a number has none.
+    """A shape as in ``64x32``; a number has none.
 
     >>> shape_text((64, 32)), shape_text(())
-    ('64 x 32', 'number')
+    ('64x32', 'number')
     """
-    return " x ".join(map(str, shape)) or "number"
+    return "x".join(map(str, shape)) or "number"
 
 
 def number_text(number: float | None) -> str:
@@ -155,18 +154,15 @@ def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _paragraph(columns: Sequence[Column], row: Sequence[str]) -> Text:
-    first, *others = zip(columns, row, strict=True)
-    text = Text(first[1], style="bold", overflow="fold")
-    for column, cell in others:
-        text.append(f"\n{GAP}{column.title}: {cell}", style="not bold")
-    return text
+def _paragraph(columns: Sequence[Column], row: Sequence[str]) -> Group:
+    others = ", ".join(f"{column.title} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True))
+    return Group(Text(row[0], style="bold", overflow="fold"), Padding(Text(others, overflow="fold"), (0, 0, 0, len(GAP))))
 
 
 def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
     widths = _widths(columns, rows)
     least = (max(NARROWEST, cell_len(c.title)) if c.folds else w for c, w in zip(columns, widths, strict=True))
-    return sum(least) + len(GAP) * len(columns)
+    return sum(least) + len(GAP) * (len(columns) - 1)
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -185,6 +181,8 @@ def _finite(data: Any) -> Any:
 
 
 def _write(text: str) -> None:
+    if sys.stdout is None:  # closed by whoever started the command, who wants the exit code only
+        return
     try:
         sys.stdout.write(_encodable(text, sys.stdout))
         sys.stdout.flush()

@@ -71,13 +71,13 @@ def _parameters(module: Module) -> Iterator[tuple[Parameter, bool]]:
         else:
             yield from _behind(chains[name])
     for child in module.children():
-        if child is not module._modules.get("parametrizations") or not chains:
+        if not chains or child is not module._modules["parametrizations"]:
             yield from _parameters(child)
 
 
 def _chains(module: Module) -> dict[str, Module]:
     """The chains on the tensors of ``module`` itself. (A wrapper, a compiled module say, may pass on another's.)"""
-    own = module._modules.get("parametrizations")
+    own = dict(module.named_children()).get("parametrizations")
     return dict(own.named_children()) if own is not None and is_parametrized(module) else {}
 
 

@@ -105,6 +105,7 @@ def _modules(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:
 
 def chains_in(module: Module) -> dict[str, Any]:
     """The chains of ``module`` itself by the name of their tensor, also those of ``torch.nn.utils.parametrize``."""
-    children = module._modules.get("parametrizations")
+    # Not from _modules, which is no dictionary in TorchScript.
+    children = dict(module.named_children()).get("parametrizations")
     chains: dict[str, Any] = {} if children is None else children._modules
     return chains if all(isinstance(chain, _CHAINS) for chain in chains.values()) else {}

@@ -6,16 +6,17 @@ import copy
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, RNNBase
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from ...parametrize.named import Named, named_chains
+from ...parametrize.state_dict import chains_in
 from ...parametrize.switching import originals_of
 from .engines import is_ours
 from .finding import Finding
@@ -137,7 +138,30 @@ class _Moved:
 
 def _copy(model: Module, besides: set[int] = frozenset()) -> Any:  # type: ignore[assignment]
     """A copy to do anything with. Parameters are the model's own, which spares memory, but for some, by identity."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters() if id(p) not in besides})
+    with _unread(model):
+        other = copy.deepcopy(model, {id(p): p for p in model.parameters() if id(p) not in besides})
+    for one, its in zip(model.modules(), other.modules(), strict=True):
+        its.training = one.training
+    return other
+
+
+@contextmanager
+def _unread(model: Module) -> Iterator[None]:
+    """Within it a recurrent layer can be copied: it then reads its weights, which is to leave no trace."""
+    layers = [module for module in model.modules() if isinstance(module, RNNBase)]
+    lists = [(vars(layer), vars(layer).copy()) for layer in layers]
+    modes = [(m, m.training) for layer in layers for chain in chains_in(layer).values() for m in chain.modules()]
+    try:
+        for attributes, before in lists:  # values of the last pass, of whose graph there can be no copy
+            attributes["_flat_weights"] = [x if x is None or x.is_leaf else x.detach() for x in before["_flat_weights"]]
+        for module, _ in modes:
+            module.training = False  # torch's engine carries an estimate on at every read in training mode
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for attributes, before in lists:
+            attributes.update(before)
 
 
 def _run(model: Any, sample: Any) -> _Pass:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ...parametrize.switching import originals_of
@@ -20,10 +21,10 @@ def weight_decay(patient: Patient) -> Iterator[Finding]:
     if patient.optimizer is None:
         return
     decay = {tensor: group.get("weight_decay", 0) for group, _, tensor in _trained(patient.optimizer)}
-    meant: dict[Tensor, bool] = {**decays_something(patient.model)}
+    meant = {id(parameter): meant for parameter, meant in decays_something(patient.model).items()}
     for named in patient.chains:
         for name, tensor in _own(named.chain):
-            if not (tensor.requires_grad and decay.get(tensor, 0) != 0 and not meant.get(tensor, True)):
+            if not (tensor.requires_grad and decay.get(tensor, 0) != 0 and not meant.get(id(tensor), True)):
                 continue
             denied = _denies(named.chain, tensor)
             yield Finding(
@@ -68,12 +69,12 @@ def strangers(patient: Patient) -> Iterator[Finding]:
         if tensor in known:
             continue
         # Somebody else's, as where one optimizer trains two models; unless it looks like what was here before.
-        former = next((n for n in orphaned if tuple(tensor.shape) == _shape(n.chain)), None)
+        former = None if is_lazy(tensor) else next((n for n in orphaned if tensor.shape == _shape(n.chain)), None)
         yield Finding(
             "PF103",
             "note" if former is None else "warning",
             "" if former is None else former.name,
-            f"{place}, of shape {tuple(tensor.shape)}, is no parameter of the model"
+            f"{place} is no parameter of the model"
             + ("." if former is None else ", but it has the shape of this tensor, whose raw tensors do not train."),
             "If it is not another model's, make the optimizer anew, after everything is registered: "
             f"torch.optim.{type(patient.optimizer).__name__}(model.parameters(), ...).",
@@ -93,9 +94,9 @@ def _denies(chain: Any, tensor: Tensor) -> bool:
     return False
 
 
-def _shape(chain: Any) -> tuple[int, ...] | None:
-    shape = getattr(chain, "shape", None)
-    return None if shape is None else tuple(shape)
+def _shape(chain: Any) -> Any:
+    """The shape of the value, where it is known without computing it."""
+    return getattr(chain, "shape", None)
 
 
 def _trained(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], str, Tensor]]:

@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parameter import is_lazy
 
 from ...parametrize.named import Named, named_chains
 from ...parametrize.owners import overlap
@@ -67,10 +68,8 @@ def copies(patient: Patient) -> Iterator[Finding]:
         if not alike:
             continue
         value = _value(named)
-        if value is None or not _is_telling(value):
-            continue
         for name, tensor in alike:
-            if _same(value, tensor):
+            if value is not None and _same(value, tensor) and _is_telling(value):
                 yield Finding(
                     "PF203",
                     "note",
@@ -95,8 +94,9 @@ def _plain(model: Module) -> Iterator[tuple[str, Tensor]]:
     chained = {id(module) for named in named_chains(model) for module in named.chain.modules()}
     for path, module in model.named_modules():
         if id(module) not in chained:
+            chains = chains_in(module)
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                if name not in chains_in(module):
+                if name not in chains and not is_lazy(tensor):
                     yield f"{path}.{name}" if path else name, tensor
 
 
@@ -118,7 +118,7 @@ def _without_numbers(name: str) -> list[str]:
 
 def _is_telling(value: Tensor) -> bool:
     """Whether another tensor would not have these numbers by chance: zeros, ones and identities are everywhere."""
-    return has_numbers(value) and value.numel() > 1 and len(set(value.flatten().tolist())) > 2
+    return value.unique().numel() > 2  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

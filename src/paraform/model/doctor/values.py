@@ -46,8 +46,8 @@ def undone(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
                 named.name,
                 f"{later} takes the value out of the set of {step}, which stands before: it is "
                 f"{_outside(step, value):.3g} outside.",
-                f"Register one constraint that means both, or {type(step).__name__} last; take off the one that is "
-                f"not meant: module.parametrizations.weight.remove(index).",
+                f"Register one constraint that means both, or take off the one that is not meant: "
+                f"module.parametrizations.{named.tensor_name}.remove(index, leave_parametrized=False).",
             )
 
 
@@ -77,9 +77,8 @@ def outside(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
             "warning",
             named.name,
             f"{what}.",
-            "Assign the value anew, module.weight = module.weight.detach(), which projects it; paraform.rebase(model) "
-            "brings a base back. If it stays outside, the map of the parametrization is wrong: hold it against "
-            "paraform.testing.check_parametrization.",
+            f"The map of {type(last).__name__} is wrong for these raw numbers: hold it against "
+            f"paraform.testing.check_parametrization, which says where. Until it is right, assign a value of the set.",
         )
 
 
@@ -110,7 +109,7 @@ def ill_conditioned(named: Named, evaluation: Evaluation) -> Iterator[Finding]:
             "note",
             named.name,
             f"Its condition number is {found:.3g}. From {limit:.3g} on its precision does not tell it from a singular "
-            f"one: an inverse of it has no correct digit.",
+            f"one: an inverse of it may have no correct digit.",
             "Assign a value that is better conditioned, module.weight = value, and train with a smaller learning "
             "rate; or compute in double precision, module.double().",
         )
