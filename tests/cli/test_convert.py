@@ -163,10 +163,18 @@ def test_any_precision_is_kept(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_tied_tensors_stay_tied(tmp_path: Path) -> None:
     model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3), "c": new.weight_norm(nn.Linear(3, 3))})
     model["b"].weight = model["a"].weight  # type: ignore[assignment]
+    prune.l1_unstructured(model["c"], "bias", 1)
+    model["d"] = model["c"]
     torch.save(model.state_dict(), tmp_path / "old.pt")
     assert convert(tmp_path / "old.pt", tmp_path / "new.safetensors").exit_code == 0
     with SavedFile(tmp_path / "new.safetensors") as saved:
-        assert saved.ties == {"b.weight": "a.weight"}
+        assert saved.ties == {"b.weight": "a.weight", "d.weight": "c.weight", "d.bias": "c.bias"}
+    plain = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3), "c": nn.Linear(3, 3)})
+    plain["b"].weight, plain["d"] = plain["a"].weight, plain["c"]  # type: ignore[assignment]
+    loaded = load(tmp_path / "new.safetensors", plain)
+    x = torch.ones(1, 3)
+    for name in "abcd":
+        torch.testing.assert_close(loaded.get_submodule(name)(x), model.get_submodule(name)(x))
 
 
 def test_what_cannot_be_converted_is_one_sentence_and_leaves_out_as_it_was(tmp_path: Path) -> None:

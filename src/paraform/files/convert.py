@@ -13,9 +13,9 @@ from ..parametrize import ParametrizationList
 from ..parametrize.assembly import assembled
 from .checkpoints import read_state_dict
 from .errors import FileError
+from .keys import prefix_of
 from .names import printable
-from .saved import prefix_of
-from .saving import check_tensor, collected, write_contents
+from .saving import check_tensor, collected, identity, write_contents
 from .torch_chains import ORIGINALS, Converted, chains
 from .torch_hooks import hooked, pruned, title
 from .torch_steps import OrthogonalMaps
@@ -62,7 +62,7 @@ def convert(
     try:
         found = convert_state_dict(state_dict, orthogonal_maps)
         state = {key: tensor for each in found for key, tensor in _state(each).items()}
-        chains = {each.name: _chain(each) for each in found if each.chain}
+        chains = _chains(found, state_dict)
         contents, tensors = collected([each.name for each in found], state, chains)
     except FileError as error:
         raise FileError(f"{where}: {error}") from error
@@ -73,6 +73,17 @@ def convert(
 def _state(each: Converted) -> dict[str, Tensor]:
     prefix = prefix_of(each.name) if each.chain else each.name
     return {prefix + own: tensor for own, tensor in each.stored.items()}
+
+
+def _chains(found: Iterable[Converted], state_dict: Mapping[str, Any]) -> dict[str, ParametrizationList]:
+    """The chains by name; one for all names whose tensors lie in the same memory."""
+    chains: dict[str, ParametrizationList] = {}
+    known: dict[object, ParametrizationList] = {}
+    for each in found:
+        if each.chain:
+            key = (repr(each.chain), *(identity(state_dict[key]) for key in each.keys))
+            chains[each.name] = known.setdefault(key, _chain(each))
+    return chains
 
 
 def _chain(each: Converted) -> ParametrizationList:

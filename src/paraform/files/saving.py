@@ -115,14 +115,14 @@ def collected(
     kept: dict[str, Tensor] = {}
     for name in names:
         chain: Any = chains.get(name)
-        known = stored.setdefault(("name", _identity(state[name]) if chain is None else chain), name)
+        known = stored.setdefault(("name", identity(state[name]) if chain is None else chain), name)
         if known != name:
             ties[name] = known
             continue
         if chain is not None:
             entries[name] = _entry(chain, name, {own: state[key] for own, key in groups[name].items()})
         for key in groups[name].values():
-            holder = stored.setdefault(_identity(state[key]), key)
+            holder = stored.setdefault(identity(state[key]), key)
             if holder == key:
                 kept[key] = state[key]
             else:
@@ -152,7 +152,7 @@ def check_tensor(key: str, tensor: Any) -> None:
         raise FileError(f"'{printable(key)}' {what}; {advice}.")
 
 
-def _identity(tensor: Tensor) -> object:
+def identity(tensor: Tensor) -> object:
     """The same for what is one tensor, or lies in the same memory in the same way."""
     if not tensor.numel():
         return id(tensor)
