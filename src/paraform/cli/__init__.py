@@ -17,6 +17,7 @@ def app() -> "typer.Typer":
     import typer
 
     from paraform.cli.check import check
+    from paraform.cli.convert import convert
     from paraform.cli.demo import demo
     from paraform.cli.doctor import doctor
     from paraform.cli.fold import fold
@@ -30,6 +31,7 @@ def app() -> "typer.Typer":
     commands.command(rich_help_panel=SAVED)(inspect)
     commands.command(rich_help_panel=SAVED)(check)
     commands.command(rich_help_panel=SAVED)(fold)
+    commands.command(rich_help_panel=SAVED)(convert)
     commands.command(rich_help_panel=MODELS)(doctor)
     commands.command(rich_help_panel=MODELS)(demo)
     return commands
