@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..constraints.view import View
 from ..model.measure import Measurement, last_constraint, matrices_of, measure, steps_of, wide
 from ..parametrize.reads import look
 from ..parametrize.switching import originals_of
+from .sources import Parametrized, dtype_name
 from .words import meaning
 
 LARGEST_FOR_EIGENVALUES = 2048  # side of a matrix: ten times the work of singular values, half a minute at 4096
@@ -66,6 +66,8 @@ class Step:
 class Entry:
     """A parametrized tensor in the report."""
 
+    anchor: str
+    """The id of its section in the page: no part of its name, which a file may have chosen."""
     name: str
     also: tuple[str, ...]
     """Its further names, where modules share it."""
@@ -94,28 +96,20 @@ class Entry:
 
 
 @torch.no_grad()
-def entry_of(
-    name: str,
-    chain: Callable[[], Any],
-    *,
-    shape: tuple[int, ...] = (),
-    dtype: str = "",
-    also: tuple[str, ...] = (),
-    points: int,
-) -> Entry:
-    """What is said of the tensor ``name``, with at most so many points a figure (none, if 0).
+def entry_of(found: Parametrized, *, anchor: str, points: int) -> Entry:
+    """What is said of a parametrized tensor, with at most so many points a figure (none, if 0).
 
     A chain that cannot be made or evaluated is said to be so: a report of the others is still worth having.
     """
+    named = (anchor, found.name, found.also)
     try:
-        made = chain()
-        measured = measure(made, name)
-        steps = tuple(_step(text, step) for text, step in zip(steps_of(made), made, strict=True))
-        found = (measured.shape, str(measured.dtype).removeprefix("torch."))
-        drawn = _drawn(made, measured, points) if points else {}
+        chain = found.chain()
+        measured = measure(chain, found.name)
+        steps = tuple(_step(text, step) for text, step in zip(steps_of(chain), chain, strict=True))
+        drawn = _drawn(chain, measured, points) if points else {}
     except Exception as error:  # a user's parametrization raises what it likes
-        return Entry(name, also, shape, dtype, None, f"{type(error).__name__}: {error}")
-    return Entry(name, also, *found, measured, None, steps, **drawn)
+        return Entry(*named, found.shape, found.dtype, None, f"{type(error).__name__}: {error}")
+    return Entry(*named, measured.shape, dtype_name(measured.dtype), measured, None, steps, **drawn)
 
 
 def _drawn(chain: Any, measured: Measurement, points: int) -> dict[str, Any]:

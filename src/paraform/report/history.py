@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class Course:
         self.measured += 1
         self.not_finite += value is None
         if self._open:
-            self.points[-1] = _worse(self.points[-1], (step, value))
+            self.points[-1] = max(self.points[-1], (step, value), key=_badness)
         else:
             self.points.append((step, value))
         self._open = (self._open + 1) % self._together
@@ -63,10 +62,7 @@ History = dict[str, dict[str, Course]]
 def thinned(points: list[tuple[float, float | None]], most: int) -> list[tuple[float, float | None]]:
     """``points``, of which neighbours are put together until there are no more than ``most``."""
     while len(points) > most:
-        tail = [points[-1]] if len(points) % 2 else []
-        points = [_worse(*pair) for pair in list(pairwise(points))[::2]] + tail
-        if most < 1:
-            return points[:1]
+        points = [max(points[place : place + 2], key=_badness) for place in range(0, len(points), 2)]
     return points
 
 
@@ -148,8 +144,6 @@ def _number(what: str, value: Any) -> float | None:
     return finite if math.isfinite(finite) else None
 
 
-def _worse(first: tuple[float, float | None], second: tuple[float, float | None]) -> tuple[float, float | None]:
-    """Of two neighbours the one to keep: a number that was not finite, or the larger."""
-    if first[1] is None or second[1] is None:
-        return first if first[1] is None else second
-    return first if first[1] >= second[1] else second
+def _badness(point: tuple[float, float | None]) -> float:
+    """By which the one of two neighbours is found that is kept: a number that was not finite, or the larger."""
+    return math.inf if point[1] is None else point[1]

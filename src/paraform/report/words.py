@@ -34,6 +34,17 @@ def number(value: float | None) -> str:
     return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
 
 
+def exactly(value: float | None) -> str:
+    """A number for a script to sort by, with every digit; nothing where it is not known.
+
+    >>> exactly(0.1), exactly(float("nan")), exactly(float("inf")), exactly(None)
+    ('0.1', 'NaN', 'Infinity', '')
+    """
+    if value is None:
+        return ""
+    return repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+
+
 def shape(sizes: tuple[int, ...]) -> str:
     """A shape as it is said.
 
