@@ -15,11 +15,13 @@ def app() -> "typer.Typer":
     import typer
 
     from paraform.cli.demo import demo
+    from paraform.cli.report import report
 
     commands = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
     # With a callback typer keeps `demo` a subcommand, even while it is the only one.
     commands.callback(help="Structure for the parameters of PyTorch models.")(lambda: None)
     commands.command()(demo)
+    commands.command()(report)
     return commands
 
 

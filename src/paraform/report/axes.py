@@ -9,6 +9,7 @@ from dataclasses import dataclass
 MARGIN = 0.06  # of the axis, left free at both ends
 MOST_TICKS = 5
 DECADES = 10.0  # of a logarithmic axis at most: what is smaller than its top by more is drawn at its lower end
+SMALLEST, LARGEST = 1e-300, 1e300  # of what is drawn, so that no arithmetic with it overflows
 STRAIGHT = 30.0  # the ratio of the largest to the smallest number from which on an axis is logarithmic
 
 
@@ -49,25 +50,27 @@ class Axis:
 
 def linear_axis(numbers: Iterable[float], *, holds: Iterable[float] = ()) -> Axis:
     """A linear axis for these finite numbers, with a margin, that also has the numbers of ``holds`` in it."""
-    shown = [*numbers, *holds]
+    shown = [min(max(number, -LARGEST), LARGEST) for number in (*numbers, *holds)]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
+    size = max(abs(low), abs(high))
     # Numbers that differ by rounding only are drawn as one line, not as noise over the whole height.
-    room = max((high - low) * MARGIN, max(abs(low), abs(high)) * 1e-3, 1e-300)
+    room = max((high - low) * MARGIN, size * 1e-3) if size > SMALLEST else 1.0
     return Axis(low - room, high + room)
 
 
 def size_axis(numbers: Iterable[float]) -> Axis:
     """An axis for finite numbers that are not negative: from 0, or logarithmic where they differ by much."""
-    shown = list(numbers)
-    positive = [number for number in shown if number > 0]
+    shown = [min(number, LARGEST) for number in numbers]
+    positive = [number for number in shown if number > SMALLEST]
     if not positive:
         return Axis(0.0, 1.0)
     low, high = max(min(positive), max(positive) * 10**-DECADES), max(positive)
     if high / low < STRAIGHT and len(positive) == len(shown):
         return Axis(0.0, high * (1 + MARGIN))
-    # Whole decades, so that at least two are labelled.
-    bottom, top = math.floor(math.log10(low) - 1e-9), math.ceil(math.log10(high) + 1e-9)
-    return Axis(10.0 ** max(bottom, -307), 10.0 ** min(top, 308), is_logarithmic=True)
+    # Whole decades, so that at least two are labelled, and one more where there are zeros, which are drawn at its end.
+    bottom = math.floor(math.log10(low) - 1e-9) - (len(positive) < len(shown))
+    top = math.ceil(math.log10(high) + 1e-9)
+    return Axis(10.0**bottom, 10.0**top, is_logarithmic=True)
 
 
 def _round_step(about: float) -> float:

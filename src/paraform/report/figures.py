@@ -17,8 +17,9 @@ from .entries import Eigenvalues, Spectrum
 from .history import Course, thinned
 from .words import number
 
-WIDTH, HEIGHT, SQUARE = 440, 264, 320  # in the page's pixels; a complex plane is square, so that circles are round
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44  # margins in the page's pixels
+FLAT = (LEFT + 288 + RIGHT, TOP + 190 + BOTTOM)
+PLANE = (LEFT + 288 + RIGHT, TOP + 288 + BOTTOM)  # the plane within is square, so that circles are round
 COURSES = {
     "residual": ("Residual", "how far the value was from its set"),
     "condition": ("Condition", "the largest singular value divided by the smallest"),
@@ -43,6 +44,8 @@ class Figure:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     """The numbers."""
+    is_course: bool = False
+    """Whether it is of the training, and not of what is there now."""
 
 
 def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
@@ -51,7 +54,7 @@ def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
     shown = [(mark, name, spectrum) for mark, name, spectrum in spectra if spectrum is not None]
     x = Axis(0.5, after.count + 0.5)
     y = size_axis(size for _, _, spectrum in shown for size in (*spectrum.low, *spectrum.high))
-    plot = _Plot(x, y, (WIDTH, HEIGHT), "index", "singular value", whole=True)
+    plot = _Plot(x, y, FLAT, "index", "singular value", whole=True)
     for mark, _, spectrum in shown:
         if spectrum.matrices > 1:
             plot.band(mark, spectrum.indices, spectrum.low, spectrum.high)
@@ -72,9 +75,9 @@ def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
     return Figure(
         title="Singular values",
         description=f"Singular values {' and '.join(ends)}.",
-        caption=f"{caption}{_below(y)}.",
+        caption=f"{caption}{_below(y, after.low + (before.low if before else []))}.",
         svg=plot.svg(),
-        size=(WIDTH, HEIGHT),
+        size=FLAT,
         legend=tuple((mark, "before: the raw tensor" if mark == "before" else "after: the value") for mark, *_ in shown),
         header=("index", *(name for name, _ in columns)),
         rows=_rows(map(str, after.indices), *(map(number, numbers) for _, numbers in columns)),
@@ -100,7 +103,7 @@ def eigenvalues(found: Eigenvalues) -> Figure:
         )
     if kind == "half-plane":
         x, y = _equally_long(x, y)
-    plot = _Plot(x, y, (SQUARE, SQUARE), "real part", "imaginary part")
+    plot = _Plot(x, y, PLANE, "real part", "imaginary part")
     plot.region(kind, size)
     plot.dots("after", [(z.real, z.imag) for z in found.points])
     caption = _drawn(len(found.points), found.count, "eigenvalues")
@@ -111,7 +114,7 @@ def eigenvalues(found: Eigenvalues) -> Figure:
         description=description,
         caption=f"{caption}. They are to lie {where}.",
         svg=plot.svg(),
-        size=(SQUARE, SQUARE),
+        size=PLANE,
         legend=(("dot", "an eigenvalue"), (kind, "where they are to lie")),
         header=("real part", "imaginary part", "absolute value"),
         rows=_rows(map(number, reals), map(number, imaginaries), (number(abs(z)) for z in found.points)),
@@ -125,7 +128,7 @@ def course(quantity: str, found: Course, points: int) -> Figure:
     steps = [step for step, _ in shown]
     finite = [value for _, value in shown if value is not None]
     x, y = linear_axis(steps), size_axis(finite)
-    plot = _Plot(x, y, (WIDTH, HEIGHT), "step", title.lower(), whole=True)
+    plot = _Plot(x, y, FLAT, "step", title.lower(), whole=True)
     for run in _runs(shown):
         plot.line("after", run)
     caption = f"{title}: {meaning}. {_drawn(len(shown), found.measured, 'measurements')}"
@@ -139,14 +142,15 @@ def course(quantity: str, found: Course, points: int) -> Figure:
     return Figure(
         title=f"{title} over the training",
         description=f"{description}.",
-        caption=f"{caption}{_below(y)}.",
+        caption=f"{caption}{_below(y, finite)}.",
         svg=plot.svg(),
-        size=(WIDTH, HEIGHT),
+        size=FLAT,
         legend=(),
         header=("step", title.lower()),
         rows=_rows(
             (f"{step:g}" for step in steps), ("not finite" if value is None else number(value) for _, value in shown)
         ),
+        is_course=True,
     )
 
 
@@ -265,8 +269,9 @@ def _drawn(drawn: int, count: int, what: str) -> str:
     return f"All {count:,} {what}" if drawn == count else f"{drawn:,} of {count:,} {what}"
 
 
-def _below(y: Axis) -> str:
-    return f"; numbers below {number(y.low)} are drawn there" if y.is_logarithmic else ""
+def _below(y: Axis, numbers: Sequence[float]) -> str:
+    hidden = y.is_logarithmic and min(numbers, default=y.low) < y.low
+    return f"; what is below {_label(y.low, y)} is drawn there" if hidden else ""
 
 
 def _label(tick: float, axis: Axis) -> str:
@@ -275,7 +280,7 @@ def _label(tick: float, axis: Axis) -> str:
         return f"{tick:g}" if -3 <= exponent <= 4 else f"1e{exponent}"
     # 0.30000000000000004 is 0.3, and -0.0 is 0
     text = f"{tick if abs(tick) > (axis.high - axis.low) * 1e-9 else 0.0:.6g}"
-    return text.replace("-", "−") if "e" not in text else text
+    return text.replace("e-0", "e-").replace("e+0", "e") if "e" in text else text.replace("-", "−")
 
 
 def _rows(*columns: Iterable[str]) -> list[tuple[str, ...]]:

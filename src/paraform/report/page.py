@@ -18,7 +18,7 @@ from . import figures
 from .entries import Entry, entry_of
 from .history import QUANTITIES, Course, History, read_history
 from .sources import Plain, source_of
-from .words import exactly, number, shape, shortened
+from .words import breakable, exactly, number, shape, shortened
 
 if TYPE_CHECKING:
     from ..files import SavedFile
@@ -140,7 +140,13 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, exactly=exactly, shape=shape, size=math.prod, shortened=shortened, swatch=figures.swatch
+        number=number,
+        exactly=exactly,
+        shape=shape,
+        size=math.prod,
+        shortened=shortened,
+        breakable=breakable,
+        swatch=figures.swatch,
     )
     return environment.get_template("page.html.jinja").render(
         report=report,

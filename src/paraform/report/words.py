@@ -68,6 +68,15 @@ def shortened(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def breakable(name: str) -> Markup:
+    """A name that may go on in a new line behind its dots.
+
+    >>> breakable("encoder.0.<b>")
+    Markup('encoder.<wbr>0.<wbr>&lt;b&gt;')
+    """
+    return Markup(".<wbr>").join(shortened(name).split("."))
+
+
 def meaning(step: Any) -> Markup:
     """What a parametrization makes, in a line: the first one of its own docstring, or nothing.
 
@@ -95,7 +104,8 @@ def _prose(text: str) -> Markup:
 
 
 def _formula(text: str) -> Markup:
-    """A line of LaTeX with indices and exponents raised and lowered; of commands the names are left."""
+    """A line of LaTeX (in which a space means nothing beside a command for one) with indices and exponents raised and lowered; of commands the names are left."""
+    text = re.sub(r" *\\([,;]) *", r"\\\1", text)
     parts: list[Markup] = []
     raised: list[str | None] = []  # for each open brace, the tag that it closes
     script: str | None = None
