@@ -1,0 +1,295 @@
+"""The page of a report: its structure, its numbers, and that nothing in it is more than text."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import paraform as pf
+from paraform import register_parametrization
+from paraform.report.history import HistoryError, read_history
+from paraform.report.page import MOST_DRAWN, MOST_POINTS, build_report, collect
+from tests.report.pages import HOSTILE, Element, model_of, parsed
+
+SHOWN = re.compile(r"\\x1b|\\u202e")  # how what is not printed is shown
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return model_of()
+
+
+@pytest.fixture(scope="module")
+def html(model: nn.Module) -> str:
+    names = [name for name, _ in model.named_modules()]
+    history = [
+        {"step": step, "tensors": {f"{name}.weight": {"residual": 1e-7 * step} for name in names}} for step in range(5)
+    ]
+    return build_report(model, history, title=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Element:
+    return parsed(html)
+
+
+def cells(page: Element) -> dict[str, list[Element]]:
+    rows = page.one("table", id="tensors").one("tbody").all("tr")
+    return {row.one("th").text: row.all("td") for row in rows}
+
+
+def numbers_under(page: Element, name: str, title: str) -> list[list[float]]:
+    """The table of the figure with this title, by columns."""
+    (section,) = [s for s in page.all("details", class_="tensor") if s.one("h3").text == name]
+    (figure,) = [figure for figure in section.all("figure") if figure.one("h4").text == title]
+    rows = figure.one("tbody").all("tr")
+    return [list(column) for column in zip(*([float(c.text.replace(",", "")) for c in r.all("td")] for r in rows))]
+
+
+def test_the_page_needs_nothing_else(html: str, page: Element) -> None:
+    loading = {"src", "srcset", "action", "data", "poster", "formaction", "background", "xlink:href", "style"}
+    for element in page.below():
+        assert not loading & element.attributes.keys(), element.tag
+        assert not any(name.startswith("on") for name in element.attributes), element.tag
+        assert (element.attributes.get("href") or "#").startswith(("#t", "#main", "#", "data:,"))
+    assert not re.search(r"url\(|@import|https?:|//[a-z]+\.", html)
+    (policy,) = [meta for meta in page.all("meta") if meta.attributes.get("http-equiv") == "Content-Security-Policy"]
+    allowed = dict(part.strip().split(" ", 1) for part in (policy.attributes["content"] or "").split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]{44}'", allowed["script-src"])
+    assert "unsafe" not in "".join(allowed.values())
+
+
+def test_hostile_names_are_text(html: str, page: Element) -> None:
+    assert len(page.all("script")) == 1
+    assert not page.all("img")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", html)
+    assert [name for name in cells(page) if "<img src=x" in name and "\\x1b[31m\\u202e&lt;" in name]
+    assert "<img src=x" in page.one("h1").text
+    assert "</script>" in page.one("title", **{}).text if len(page.all("title")) == 1 else True
+
+
+def test_ids_are_unique_and_every_reference_leads_to_one(page: Element) -> None:
+    ids = [element.attributes["id"] for element in page.below() if "id" in element.attributes]
+    assert len(set(ids)) == len(ids)
+    for element in page.below():
+        for name in ("aria-labelledby", "for", "data-section", "href"):
+            for target in (element.attributes.get(name) or "").split():
+                if name != "href" or target.startswith("#"):
+                    assert target.removeprefix("#") in ids, (element.tag, target)
+
+
+def test_every_state_is_said_in_words(page: Element) -> None:
+    said = {name: row[0].text for name, row in cells(page).items()}
+    assert said["rotation.weight"] == said["stable.weight"] == said["kernel.weight"] == "inside"
+    assert said["outside.weight"] == said["nan.weight"] == "outside"
+    assert said["plain function.weight"] == "no set known"
+    assert said["broken.weight"] == "not computed"
+    verdict = page.one("p", class_="verdict")
+    assert verdict.text.startswith("3 tensors are not inside their sets:")
+    assert {link.text for link in verdict.all("a")} == {"outside.weight", "nan.weight", "broken.weight"}
+
+
+def test_a_model_whose_sets_hold_is_said_to_be_inside() -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Symmetric())
+    assert parsed(build_report(layer)).one("p", class_="verdict").text.startswith("All inside their sets")
+
+
+def test_a_model_without_parametrizations_has_a_page_too() -> None:
+    page = parsed(build_report(nn.Linear(3, 3)))
+    assert "No tensor of this model is parametrized." in page.one("main").text
+    assert not page.all("table", id="tensors")
+
+
+def test_a_tie_is_named_once_with_its_other_name(page: Element) -> None:
+    assert "tied.weight" not in cells(page)
+    (section,) = [s for s in page.all("details", class_="tensor") if s.one("h3").text == "rotation.weight"]
+    assert "The same tensor is also tied.weight." in section.text
+
+
+def test_the_counts_are_those_of_the_model(page: Element) -> None:
+    counts = {div.one("dt").text: div.one("dd").text for div in page.one("dl", class_="counts").all("div")}
+    # 11 chains; biases: rotation, kernel, outside, plain function, nan, broken, the hostile one, and vector's weight;
+    # of the GRU its input weight and two biases; and the bias of the tie, which is a key of its own.
+    assert counts["Parametrized"] == "11"
+    assert counts["Tensors"] == str(11 + 8 + 3 + 1)
+
+
+@pytest.mark.parametrize("name", ["rotation.weight", "stable.weight", "steps.weight"])
+def test_singular_values_are_numpys(page: Element, model: nn.Module, name: str) -> None:
+    layer = model.get_submodule(name.removesuffix(".weight"))
+    _, before, after = numbers_under(page, name, "Singular values")
+    raw, value = layer.parametrizations.weight.original.detach(), layer.weight.detach()
+    np.testing.assert_allclose(after, np.linalg.svd(value.double().numpy(), compute_uv=False), rtol=1e-3)
+    np.testing.assert_allclose(before, np.linalg.svd(raw.double().numpy(), compute_uv=False), rtol=1e-3, atol=1e-6)
+
+
+def test_a_kernel_has_the_singular_values_of_its_matrix(page: Element, model: nn.Module) -> None:
+    kernel = model["kernel"].weight.detach().double().reshape(3, -1).numpy()
+    _, _, after = numbers_under(page, "kernel.weight", "Singular values")
+    np.testing.assert_allclose(after, np.linalg.svd(kernel, compute_uv=False), rtol=1e-3)
+
+
+def test_of_several_matrices_the_ends_are_shown(page: Element, model: nn.Module) -> None:
+    gates = model["gates"].parametrizations.weight_hh_l0.original.detach().double().reshape(3, 6, 6).numpy()
+    singular = np.linalg.svd(gates, compute_uv=False)
+    _, most, least, *_ = numbers_under(page, "gates.weight_hh_l0", "Singular values")
+    np.testing.assert_allclose(most, singular.max(0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(least, singular.min(0), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rotation.weight", "stable.weight", "steps.weight"])
+def test_eigenvalues_are_numpys(page: Element, model: nn.Module, name: str) -> None:
+    value = model.get_submodule(name.removesuffix(".weight")).weight.detach().double().numpy()
+    real, imaginary, _ = numbers_under(page, name, "Eigenvalues")
+    expected = np.linalg.eigvals(value)
+    found = np.array(real) + 1j * np.array(imaginary)
+    for eigenvalue in expected:
+        assert np.abs(found - eigenvalue).min() < 1e-3 * np.abs(expected).max()
+    assert len(found) == len(expected)
+
+
+def test_residual_and_condition_of_the_table_are_those_of_the_value(page: Element, model: nn.Module) -> None:
+    row = cells(page)["stable.weight"]
+    expected = np.linalg.cond(model["stable"].weight.detach().double().numpy())
+    assert float(row[-1].attributes["data-value"] or "") == pytest.approx(expected, rel=1e-3)
+    assert row[-2].text == "0"
+    nan = cells(page)["nan.weight"]
+    assert nan[-2].attributes["data-value"] == nan[-1].attributes["data-value"] == "NaN"
+    assert cells(page)["plain function.weight"][-2].attributes["data-value"] == ""
+
+
+def test_a_circle_is_round_and_the_eigenvalues_of_a_rotation_are_on_it(page: Element) -> None:
+    (section,) = [s for s in page.all("details", class_="tensor") if s.one("h3").text == "rotation.weight"]
+    (figure,) = [figure for figure in section.all("figure") if figure.one("h4").text == "Eigenvalues"]
+    circle = figure.one("svg", class_="plot").one("circle").attributes
+    x, y, radius = (float(circle[name] or "") for name in ("cx", "cy", "r"))
+    dots = figure.one("svg", class_="plot").one("path", class_="dots").attributes["d"] or ""
+    places = [tuple(map(float, place.split())) for place in re.findall(r"M([\d. ]+)h0", dots)]
+    assert len(places) == 6
+    for across, down in places:
+        assert np.hypot(across - x, down - y) == pytest.approx(radius, abs=0.2)
+
+
+def test_headings_are_in_order_and_what_is_drawn_is_described(page: Element) -> None:
+    levels = [int(element.tag[1]) for element in page.below() if re.fullmatch("h[1-6]", element.tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    for svg in page.all("svg"):
+        if svg.attributes.get("aria-hidden") != "true":
+            assert svg.attributes["role"] == "img"
+            assert svg.one("title").text
+            assert svg.one("desc").text
+    for control in page.all("input"):
+        assert page.one("label", **{"for": control.attributes["id"] or ""}).text
+    for figure in page.all("figure"):
+        assert figure.all("table")
+    assert [page.one(tag).tag for tag in ("header", "main", "footer")]
+    assert page.one("html").attributes["lang"] == "en"
+    assert page.one("a", class_="skip").attributes["href"] == "#main"
+    for region in page.all("div", class_="scroll"):
+        assert region.attributes["tabindex"] == "0"
+        assert region.attributes.get("aria-label") or region.attributes.get("aria-labelledby")
+
+
+def test_a_large_matrix_has_few_points_and_none_beyond_the_edge_is_left_out() -> None:
+    value = -torch.eye(300) + torch.diag(torch.full((299,), 0.5), 1)
+    layer = nn.Linear(300, 300, bias=False)
+    register_parametrization(layer, "weight", pf.Hurwitz())
+    chain = layer.parametrizations.weight
+    entry = collect(layer).entries[0]
+    assert entry.eigenvalues is not None
+    assert entry.after is not None
+    assert len(entry.after.indices) <= MOST_POINTS
+    assert (entry.after.indices[0], entry.after.indices[-1]) == (1, 300)
+    assert len(entry.eigenvalues.points) <= MOST_POINTS
+    expected = np.linalg.eigvals(chain().detach().double().numpy()).real.max()
+    assert max(z.real for z in entry.eigenvalues.points) == pytest.approx(expected, abs=1e-4)
+    assert f"{MOST_POINTS} of 300 singular values" in build_report(layer)
+    del value
+
+
+def test_a_page_of_many_tensors_is_bounded() -> None:
+    model = nn.ModuleList(nn.Linear(32, 32) for _ in range(MOST_DRAWN + 20))
+    for layer in model:
+        register_parametrization(layer, "weight", pf.Symmetric())
+    text = build_report(model)
+    assert len(text) < 12_000_000
+    page = parsed(text)
+    assert len(page.all("details", class_="tensor")) == MOST_DRAWN + 20
+    assert len(page.all("figure")) == MOST_DRAWN
+    assert f"Figures are drawn for the first {MOST_DRAWN} tensors." in page.text
+
+
+def record(step: Any = 0, **measured: Any) -> dict[str, Any]:
+    return {"step": step, "tensors": {"weight": measured}}
+
+
+def test_a_log_is_drawn_with_gaps_where_nothing_is_known(tmp_path: Path) -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Skew())
+    log = tmp_path / "log.jsonl"
+    residuals = [0.5, 0.25, None, 0.125, 0.0625]
+    log.write_text("".join(json.dumps(record(step, residual=r)) + "\n" for step, r in enumerate(residuals)))
+    page = parsed(build_report(layer, log))
+    (figure,) = [f for f in page.all("figure") if f.one("h4").text == "Residual over the training"]
+    assert [row.all("td")[1].text for row in figure.all("tr")[1:]] == ["0.5", "0.25", "not finite", "0.125", "0.0625"]
+    assert len(figure.one("svg", class_="plot").all("path", class_="line")) == 2
+    assert "not known or not finite at 1 of them" in figure.text
+
+
+def test_what_only_the_log_has_is_said() -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Skew())
+    page = parsed(build_report(layer, [{"step": 0, "tensors": {HOSTILE: {"residual": 1.0}}}]))
+    assert "1 tensor that is not parametrized here" in page.text
+
+
+DAMAGED = {
+    "empty": b"",
+    "no JSON": b"residual 3\n",
+    "cut off": json.dumps(record(residual=1.0)).encode()[:-3],
+    "binary": bytes(range(256)),
+    "a list": b"[1, 2]\n",
+    "no step": b'{"tensors": {}}\n',
+    "a step that is no number": b'{"step": "1", "tensors": {}}\n',
+    "a step that is true": b'{"step": true, "tensors": {}}\n',
+    "a step too large": b'{"step": 1' + b"0" * 400 + b', "tensors": {}}\n',
+    "a step of too many digits": b'{"step": ' + b"1" * 5000 + b', "tensors": {}}\n',
+    "tensors that are a list": b'{"step": 1, "tensors": []}\n',
+    "a tensor that is a number": b'{"step": 1, "tensors": {"weight": 1}}\n',
+    "a residual that is text": json.dumps(record(residual="small")).encode(),
+    "deep": b'{"step": 1, "tensors": ' + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_log_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(DAMAGED[name])
+    with pytest.raises(HistoryError, match=r"(?s)^Expected .*log\.jsonl.*; give the log of a monitor") as raised:
+        read_history(log)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_long_log_is_thinned_and_keeps_its_peak() -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Skew())
+    steps = 10_000
+    log = (record(step, residual=9.0 if step == 4321 else 1.0) for step in range(steps))
+    page = parsed(build_report(layer, log))
+    (figure,) = [f for f in page.all("figure") if f.one("h4").text == "Residual over the training"]
+    values = [float(row.all("td")[1].text) for row in figure.all("tr")[1:]]
+    assert len(values) <= MOST_POINTS
+    assert max(values) == 9.0
+    assert "of 10,000 measurements, of neighbours the largest" in figure.text
+
+
+@pytest.mark.parametrize("number", [0.0, 5e-324, 1e-310, 1e308, 1.7e308])
+def test_numbers_at_the_ends_of_float64_are_drawn(number: float) -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Skew())
+    page = build_report(layer, [record(0, residual=number), record(1, residual=1.0), record(2, residual=number)])
+    assert not re.search(r'd="[^"]*(nan|inf)', page)
