@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..constraints import Hurwitz, Orthogonal, Schur
 from ..constraints.view import View
-from ..model.measure import Measurement, last_constraint, matrices_of, measure, steps_of, wide
+from ..model.measure import Measurement, last_constraint, matrices_of, measure, steps_of
 from ..parametrize.reads import look
 from ..parametrize.switching import originals_of
 from .sources import Parametrized, dtype_name

@@ -78,7 +78,9 @@ def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
         caption=f"{caption}{_below(y, after.low + (before.low if before else []))}.",
         svg=plot.svg(),
         size=FLAT,
-        legend=tuple((mark, "before: the raw tensor" if mark == "before" else "after: the value") for mark, *_ in shown),
+        legend=tuple(
+            (mark, "before: the raw tensor" if mark == "before" else "after: the value") for mark, *_ in shown
+        ),
         header=("index", *(name for name, _ in columns)),
         rows=_rows(map(str, after.indices), *(map(number, numbers) for _, numbers in columns)),
     )
@@ -92,7 +94,9 @@ def eigenvalues(found: Eigenvalues) -> Figure:
         x, y = linear_axis(reals, holds=(0.0, size)), linear_axis(imaginaries, holds=(0.0,))
         where = f"left of {number(size)}"
         far = max(reals, default=-math.inf)
-        description = f"The largest real part of an eigenvalue is {number(far)}; the edge of the set is at {number(size)}."
+        description = (
+            f"The largest real part of an eigenvalue is {number(far)}; the edge of the set is at {number(size)}."
+        )
     else:
         x = y = linear_axis([*reals, *imaginaries], holds=(-size, size))
         where = f"{'in' if kind == 'disc' else 'on'} the circle of radius {number(size)}"

@@ -47,7 +47,7 @@ class Source:
     plain: list[Plain]
 
 
-def source_of(model: "Module | SavedFile") -> Source:
+def source_of(model: Module | SavedFile) -> Source:
     """The tensors of a model in memory, or of a saved one."""
     return _of_model(model) if isinstance(model, Module) else _of_file(model)
 
@@ -78,7 +78,7 @@ def _of_model(model: Module) -> Source:
     return Source(type(model).__name__, __version__, parametrized, plain)
 
 
-def _of_file(saved: "SavedFile") -> Source:
+def _of_file(saved: SavedFile) -> Source:
     also: dict[str, list[str]] = {}
     for further, name in saved.ties.items():
         also.setdefault(name, []).append(further)
@@ -93,7 +93,11 @@ def _of_file(saved: "SavedFile") -> Source:
             for tensor in tensors
             if tensor.is_parametrized
         ],
-        [Plain(tensor.name, tensor.shape, dtype_name(tensor.dtype)) for tensor in tensors if not tensor.is_parametrized],
+        [
+            Plain(tensor.name, tensor.shape, dtype_name(tensor.dtype))
+            for tensor in tensors
+            if not tensor.is_parametrized
+        ],
     )
 
 

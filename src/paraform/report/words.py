@@ -42,7 +42,9 @@ def exactly(value: float | None) -> str:
     """
     if value is None:
         return ""
-    return repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    return (
+        repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    )
 
 
 def shape(sizes: tuple[int, ...]) -> str:
