@@ -1,0 +1,29 @@
+"""Names that come from a file, made fit to be shown."""
+
+from __future__ import annotations
+
+_LONGEST = 200
+# Markup of a terminal's or a browser's, quotes around a name, and the sign that escapes are written with.
+_SPECIAL = frozenset("[]<>&\"'`\\")
+
+
+def printable(name: object) -> str:
+    r"""``name`` in characters that mean nothing to a terminal, to rich's markup, in HTML or in an attribute of it.
+
+    Whatever is not printable (control characters, terminal escapes, marks that turn the direction of writing), and
+    brackets, quotes and backslashes are written as escapes of Python's. A long name loses its middle.
+
+    >>> printable("encoder.layers.0.weight")
+    'encoder.layers.0.weight'
+    >>> print(printable("\x1b[31mred<script>"))
+    \x1b\x5b31mred\x3cscript\x3e
+    """
+    text = str(name)
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return "".join(char if char.isprintable() and char not in _SPECIAL else _escape(ord(char)) for char in text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
