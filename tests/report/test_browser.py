@@ -1,4 +1,4 @@
-"""The report in a real browser: sorting, filtering, colours, narrow screens, and that it asks the network for nothing."""
+"""The report in a real browser: sorting, filter, colours, narrow screens, and that it asks the network for nothing."""
 
 import json
 import math
@@ -17,6 +17,7 @@ from tests.report.pages import HOSTILE, model_of
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
+UNKNOWN = "\N{EN DASH}"
 ENOUGH, ENOUGH_OF_LARGE = 4.5, 3.0  # contrast of text, and of marks and icons: WCAG 2.2, 1.4.3 and 1.4.11, level AA
 
 # The colours of each piece of text that is seen, and of what is behind it: the nearest background that is not clear.
@@ -105,14 +106,14 @@ def rank(text: str) -> tuple[int, float]:
 @pytest.mark.parametrize("name", ["Residual", "Condition", "Trained", "Dimension"])
 def test_a_click_sorts_numbers_by_size_with_nan_above_and_unknown_last(page: Chrome, name: str) -> None:
     before = column(page, name)
-    assert "–" in before
+    assert UNKNOWN in before
     for order, reverse in (("ascending", False), ("descending", True)):
         header(page, name).click()
         assert direction(page, name) == order
         after = column(page, name)
-        known = [text for text in after if text != "–"]
+        known = [text for text in after if text != UNKNOWN]
         assert sorted(after) == sorted(before)
-        assert after[len(known) :] == ["–"] * (len(after) - len(known))
+        assert after[len(known) :] == [UNKNOWN] * (len(after) - len(known))
         ranks = [rank(text) for text in known]
         assert ranks == sorted(ranks, reverse=reverse)
     header(page, name).click()
@@ -265,7 +266,8 @@ def test_the_page_is_never_wider_than_the_screen(page: Chrome, width: int) -> No
     assert scrolled == room <= width
     wide = page.execute_script(
         """return [...document.querySelectorAll("body *")].filter((element) =>
-        !element.closest(".scroll, .unseen") && element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5).length"""
+        !element.closest(".scroll, .unseen") &&
+        element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5).length"""
     )
     assert wide == 0
 

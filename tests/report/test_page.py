@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def numbers_under(page: Element, name: str, title: str) -> list[list[float]]:
     (section,) = [s for s in page.all("details", class_="tensor") if s.one("h3").text == name]
     (figure,) = [figure for figure in section.all("figure") if figure.one("h4").text == title]
     rows = figure.one("tbody").all("tr")
-    return [list(column) for column in zip(*([float(c.text.replace(",", "")) for c in r.all("td")] for r in rows))]
+    table = [[float(cell.text.replace(",", "")) for cell in row.all("td")] for row in rows]
+    return [list(column) for column in zip(*table, strict=True)]
 
 
 def test_the_page_needs_nothing_else(html: str, page: Element) -> None:
@@ -177,7 +179,7 @@ def test_headings_are_in_order_and_what_is_drawn_is_described(page: Element) -> 
     levels = [int(element.tag[1]) for element in page.below() if re.fullmatch("h[1-6]", element.tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     for svg in page.all("svg"):
         if svg.attributes.get("aria-hidden") != "true":
             assert svg.attributes["role"] == "img"

@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from paraform.report.entries import Entry
     from paraform.report.page import Report
 
 
@@ -32,10 +31,13 @@ def report(
     Example: `paraform report model.safetensors -o report.html --history monitor.jsonl`
     """
     from paraform.files import FileError, SavedFile
+    from paraform.files.writing import replacing
     from paraform.report.demo import trained_demo
     from paraform.report.history import HistoryError
     from paraform.report.page import collect, render
 
+    if not out.parent.is_dir():  # before the work, so that a bad folder costs nobody a minute
+        _stop(f"Expected a file in a folder for the page, but {out.parent} is none; choose another --out.")
     try:
         if file == "demo":
             model, records = trained_demo()
@@ -43,7 +45,8 @@ def report(
         else:
             with SavedFile(Path(file)) as saved:
                 found = collect(saved, history)
-        write_atomically(out, render(found))
+        with replacing(out) as page:
+            page.write(render(found).encode())
     except (FileError, HistoryError) as error:
         _stop(str(error))
     except OSError as error:
@@ -78,10 +81,10 @@ def as_data(found: "Report", file: str, out: Path) -> dict[str, Any]:
                 "shape": entry.shape,
                 "dtype": entry.dtype,
                 "chain": [step.text for step in entry.steps],
-                "dof": entry.measured and entry.measured.dof,
-                "trained": entry.measured and entry.measured.trained,
-                "residual": _finite(entry.measured and entry.measured.residual),
-                "condition": _finite(entry.measured and entry.measured.condition),
+                "dof": _of(entry, "dof"),
+                "trained": _of(entry, "trained"),
+                "residual": _of(entry, "residual"),
+                "condition": _of(entry, "condition"),
                 "error": entry.error,
             }
             for entry in found.entries
@@ -90,25 +93,11 @@ def as_data(found: "Report", file: str, out: Path) -> dict[str, Any]:
     }
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that there is the whole of it, or what was there before."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # a temporary file is for its owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _finite(number: float | None) -> float | None:
+def _of(entry: "Entry", quantity: str) -> float | None:
+    number: float | None = getattr(entry.measured, quantity, None)
     return number if number is not None and math.isfinite(number) else None
 
 
-def _stop(message: str) -> None:
+def _stop(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(2)

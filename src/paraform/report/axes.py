@@ -40,9 +40,9 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round numbers within the interval, at most some six of them."""
         if self.is_logarithmic:
-            low, high = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            step = max(1, math.ceil((high - low) / MOST_TICKS))
-            return [10.0**exponent for exponent in range(low, high + 1, step)]
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            every = max(1, math.ceil((last - first) / MOST_TICKS))
+            return [10.0**exponent for exponent in range(first, last + 1, every)]
         step = _round_step((self.high - self.low) / MOST_TICKS)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]
@@ -74,6 +74,6 @@ def size_axis(numbers: Iterable[float]) -> Axis:
 
 
 def _round_step(about: float) -> float:
-    """1, 2 or 5 times a power of ten, no less than ``about``."""
+    """1, 2, 5 or 10 times a power of ten, no less than ``about``."""
     power: float = 10.0 ** math.floor(math.log10(about))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= about * (1 - 1e-9))

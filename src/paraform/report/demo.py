@@ -52,7 +52,8 @@ class Demo(nn.Module):
         x = self.memory(x)
         x = self.select(torch.relu(self.mix(x)))
         x = x + self.attend(x).mean(dim=1, keepdim=True)
-        return (x * self.metric(x)).sum(dim=1)
+        energy: Tensor = (x * self.metric(x)).sum(dim=1)
+        return energy
 
 
 def demo_model() -> Demo:

@@ -16,7 +16,7 @@ from ..model.measure import Measurement, last_constraint, matrices_of, measure, 
 from ..parametrize.reads import look
 from ..parametrize.switching import originals_of
 from .sources import Parametrized, dtype_name
-from .words import meaning
+from .words import meaning, shape
 
 LARGEST_FOR_EIGENVALUES = 2048  # side of a matrix: ten times the work of singular values, half a minute at 4096
 
@@ -36,10 +36,12 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Region:
-    """Where eigenvalues are to lie: ``"half-plane"`` left of ``size``, a ``"disc"`` or a ``"circle"`` of that radius."""
+    """Where eigenvalues are to lie."""
 
     kind: str
+    """``"half-plane"``, ``"disc"`` or ``"circle"``."""
     size: float
+    """The half-plane is left of it; the others have it as their radius."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def _drawn(chain: Any, measured: Measurement, points: int) -> dict[str, Any]:
     region = region_of(chain)
     if region is not None and matrices.shape[-1] == matrices.shape[-2]:
         if matrices.shape[-1] > LARGEST_FOR_EIGENVALUES:
-            note = f"{note} Eigenvalues are drawn up to {LARGEST_FOR_EIGENVALUES} × {LARGEST_FOR_EIGENVALUES}.".strip()
+            largest = shape((LARGEST_FOR_EIGENVALUES, LARGEST_FOR_EIGENVALUES))
+            note = f"{note} Eigenvalues are drawn up to {largest}.".strip()
         else:
             eigenvalues = _eigenvalues(matrices, region, points)
     return {"before": before, "after": _spectrum(matrices, points), "eigenvalues": eigenvalues, "note": note}

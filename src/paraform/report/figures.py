@@ -19,7 +19,9 @@ from .words import number
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44  # margins in the page's pixels
 FLAT = (LEFT + 288 + RIGHT, TOP + 190 + BOTTOM)
+MINUS = "\N{MINUS SIGN}"
 PLANE = (LEFT + 288 + RIGHT, TOP + 288 + BOTTOM)  # the plane within is square, so that circles are round
+LEGEND = {"before": "before: the raw tensor", "after": "after: the value"}
 COURSES = {
     "residual": ("Residual", "how far the value was from its set"),
     "condition": ("Condition", "the largest singular value divided by the smallest"),
@@ -54,7 +56,7 @@ def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
     shown = [(mark, name, spectrum) for mark, name, spectrum in spectra if spectrum is not None]
     x = Axis(0.5, after.count + 0.5)
     y = size_axis(size for _, _, spectrum in shown for size in (*spectrum.low, *spectrum.high))
-    plot = _Plot(x, y, FLAT, "index", "singular value", whole=True)
+    plot = _Plot(x, y, FLAT, ("index", "singular value"), whole=True)
     for mark, _, spectrum in shown:
         if spectrum.matrices > 1:
             plot.band(mark, spectrum.indices, spectrum.low, spectrum.high)
@@ -78,9 +80,7 @@ def singular_values(before: Spectrum | None, after: Spectrum) -> Figure:
         caption=f"{caption}{_below(y, after.low + (before.low if before else []))}.",
         svg=plot.svg(),
         size=FLAT,
-        legend=tuple(
-            (mark, "before: the raw tensor" if mark == "before" else "after: the value") for mark, *_ in shown
-        ),
+        legend=tuple((mark, LEGEND[mark]) for mark, *_ in shown),
         header=("index", *(name for name, _ in columns)),
         rows=_rows(map(str, after.indices), *(map(number, numbers) for _, numbers in columns)),
     )
@@ -107,7 +107,7 @@ def eigenvalues(found: Eigenvalues) -> Figure:
         )
     if kind == "half-plane":
         x, y = _equally_long(x, y)
-    plot = _Plot(x, y, PLANE, "real part", "imaginary part")
+    plot = _Plot(x, y, PLANE, ("real part", "imaginary part"))
     plot.region(kind, size)
     plot.dots("after", [(z.real, z.imag) for z in found.points])
     caption = _drawn(len(found.points), found.count, "eigenvalues")
@@ -132,7 +132,7 @@ def course(quantity: str, found: Course, points: int) -> Figure:
     steps = [step for step, _ in shown]
     finite = [value for _, value in shown if value is not None]
     x, y = linear_axis(steps), size_axis(finite)
-    plot = _Plot(x, y, FLAT, "step", title.lower(), whole=True)
+    plot = _Plot(x, y, FLAT, ("step", title.lower()), whole=True)
     for run in _runs(shown):
         plot.line("after", run)
     caption = f"{title}: {meaning}. {_drawn(len(shown), found.measured, 'measurements')}"
@@ -161,7 +161,9 @@ def course(quantity: str, found: Course, points: int) -> Figure:
 class _Plot:
     """Axes, and marks on them, as SVG."""
 
-    def __init__(self, x: Axis, y: Axis, size: tuple[int, int], xlabel: str, ylabel: str, whole: bool = False) -> None:
+    def __init__(
+        self, x: Axis, y: Axis, size: tuple[int, int], labels: tuple[str, str], *, whole: bool = False
+    ) -> None:
         self.x, self.y, self.size = x, y, size
         self.right, self.bottom = size[0] - RIGHT, size[1] - BOTTOM
         self.parts: list[str] = []
@@ -180,11 +182,12 @@ class _Plot:
             )
         self._add(f'<path class="axis" d="M{LEFT} {TOP}V{self.bottom}H{self.right}"/>')
         self._add(
-            f'<text class="label" x="{(LEFT + self.right) / 2:.1f}" y="{size[1] - 7}" text-anchor="middle">{xlabel}</text>'
+            f'<text class="label" x="{(LEFT + self.right) / 2:.1f}" y="{size[1] - 7}" text-anchor="middle">'
+            f"{labels[0]}</text>"
         )
         self._add(
             f'<text class="label" x="13" y="{middle:.1f}" text-anchor="middle" '
-            f'transform="rotate(-90 13 {middle:.1f})">{ylabel}</text>'
+            f'transform="rotate(-90 13 {middle:.1f})">{labels[1]}</text>'
         )
 
     def line(self, mark: str, points: Sequence[tuple[float, float]]) -> None:
@@ -284,7 +287,7 @@ def _label(tick: float, axis: Axis) -> str:
         return f"{tick:g}" if -3 <= exponent <= 4 else f"1e{exponent}"
     # 0.30000000000000004 is 0.3, and -0.0 is 0
     text = f"{tick if abs(tick) > (axis.high - axis.low) * 1e-9 else 0.0:.6g}"
-    return text.replace("e-0", "e-").replace("e+0", "e") if "e" in text else text.replace("-", "−")
+    return text.replace("e-0", "e-").replace("e+0", "e") if "e" in text else text.replace("-", MINUS)
 
 
 def _rows(*columns: Iterable[str]) -> list[tuple[str, ...]]:

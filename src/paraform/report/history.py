@@ -83,7 +83,8 @@ def read_history(log: Path | Iterable[Mapping[str, Any]]) -> History:
     history: History = {}
     count = 0
     where = f"line {{}} of {shortened(str(log))}" if isinstance(log, Path) else "record {} of the history"
-    for count, record in enumerate(_lines(log) if isinstance(log, Path) else log, start=1):
+    records: Iterable[Any] = _lines(log) if isinstance(log, Path) else log
+    for count, record in enumerate(records, start=1):
         try:
             _add(history, _parsed(record))
         except ValueError as error:

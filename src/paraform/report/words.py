@@ -10,10 +10,13 @@ from markupsafe import Markup, escape
 
 LONGEST = 300  # characters of a name or a line: more would be read by nobody
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 _SIGNS = {
     "top": "T", "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "dots": "…", "sum": "Σ", "lVert": "‖", "rVert": "‖",
-    "bmod": "mod", "sqrt": "√", "operatorname": "", "alpha": "α", "lambda": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ",
-    "tau": "τ", ",": "\u2009", ";": " ", " ": " ", "{": "{", "}": "}",
+    "bmod": "mod", "sqrt": "√", "operatorname": "", "lambda": "λ", "mu": "μ", "tau": "τ",
+    "alpha": "\N{GREEK SMALL LETTER ALPHA}", "rho": "\N{GREEK SMALL LETTER RHO}",
+    "sigma": "\N{GREEK SMALL LETTER SIGMA}", ",": "\N{THIN SPACE}", ";": " ", " ": " ", "{": "{", "}": "}",
 }  # fmt: skip
 _MARKS = re.compile(r":math:`(?P<math>[^`]+)`|``(?P<code>.+?)``|:\w+:`~?(?P<role>[^`]+)`")
 _MATH = re.compile(r"\\(?P<name>[A-Za-z]+|.)|(?P<script>[\^_])|(?P<brace>[{}])|(?P<text>[^\\^_{}]+)")
@@ -22,7 +25,7 @@ _MATH = re.compile(r"\\(?P<name>[A-Za-z]+|.)|(?P<script>[\^_])|(?P<brace>[{}])|(
 def number(value: float | None) -> str:
     """A number in few digits.
 
-    >>> number(0.0), number(1234567), number(0.12345), number(1.5e-7), number(float("nan")), number(None)
+    >>> number(0.0), number(1234567), number(0.12344), number(1.5e-7), number(float("nan")), number(None)
     ('0', '1,234,567', '0.1234', '1.50e-07', 'nan', 'not known')
     """
     if value is None:
@@ -53,7 +56,7 @@ def shape(sizes: tuple[int, ...]) -> str:
     >>> shape((4, 3)), shape(()), shape((7,))
     ('4 × 3', 'one number', '7')
     """
-    return " × ".join(map(str, sizes)) or "one number"
+    return f" {TIMES} ".join(map(str, sizes)) or "one number"
 
 
 def shortened(text: str) -> str:
@@ -106,7 +109,8 @@ def _prose(text: str) -> Markup:
 
 
 def _formula(text: str) -> Markup:
-    """A line of LaTeX (in which a space means nothing beside a command for one) with indices and exponents raised and lowered; of commands the names are left."""
+    """A line of LaTeX with indices and exponents raised and lowered; of commands the names are left."""
+    # Beside a command for a space, a space means nothing.
     text = re.sub(r" *\\([,;]) *", r"\\\1", text)
     parts: list[Markup] = []
     raised: list[str | None] = []  # for each open brace, the tag that it closes
