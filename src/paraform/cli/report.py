@@ -30,7 +30,7 @@ def report(
 
     Example: `paraform report model.safetensors -o report.html --history monitor.jsonl`
     """
-    from paraform.files import FileError, SavedFile
+    from paraform.files import FileError
     from paraform.files.writing import replacing
     from paraform.report.demo import trained_demo
     from paraform.report.history import HistoryError
@@ -43,6 +43,8 @@ def report(
             model, records = trained_demo()
             found = collect(model, history if history is not None else records, title="demo")
         else:
+            from paraform.files import SavedFile
+
             with SavedFile(Path(file)) as saved:
                 found = collect(saved, history)
         with replacing(out) as page:
