@@ -12,7 +12,7 @@ from paraform.report.page import build_report
 from tests.report.browser import MISSING, browser, colours, size
 
 PICTURE = Path(__file__).parents[2] / "docs" / "report.png"
-WIDTH, HEIGHT = 1280, 1720
+WIDTH, HEIGHT = 1280, 1640
 LARGEST = 300_000  # bytes
 
 
@@ -24,6 +24,7 @@ def picture(page: str) -> bytes:
         with browser(Path(folder) / "profile") as driver:
             size(driver, WIDTH, HEIGHT)
             colours(driver, "light")
+            driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
             driver.get(file.as_uri())
             return base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
 

@@ -33,8 +33,8 @@ class Demo(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Conv1d(CHANNELS, STATE, 3, padding=1)
         self.recurrence = nn.RNN(STATE, STATE, batch_first=True)
+        self.embed = nn.Conv1d(CHANNELS, STATE, 3, padding=1)
         self.gates = nn.GRU(STATE, STATE, batch_first=True)
         self.flow = nn.Linear(STATE, STATE, bias=False)
         self.memory = nn.Linear(STATE, STATE, bias=False)

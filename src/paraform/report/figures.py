@@ -17,7 +17,7 @@ from .entries import Eigenvalues, Spectrum
 from .history import Course, thinned
 from .words import number
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44  # margins in the page's pixels
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 44  # margins in the page's pixels
 FLAT = (LEFT + 288 + RIGHT, TOP + 190 + BOTTOM)
 MINUS = "\N{MINUS SIGN}"
 PLANE = (LEFT + 288 + RIGHT, TOP + 288 + BOTTOM)  # the plane within is square, so that circles are round
@@ -243,7 +243,9 @@ def swatch(mark: str) -> Markup:
     match mark:
         case "dot":
             drawn = '<path class="dots after" d="M14 6h0"/>'
-        case "half-plane" | "disc":
+        case "disc":
+            drawn = '<circle class="disc edge" cx="14" cy="6" r="5"/>'
+        case "half-plane":
             drawn = '<path class="disc" d="M4 1H24V11H4Z"/><path class="edge" d="M24 1V11"/>'
         case "circle":
             drawn = '<circle class="edge" cx="14" cy="6" r="5"/>'
