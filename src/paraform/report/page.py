@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..files import SavedFile
 
 MOST_POINTS = 200  # of a figure
-POINTS_OF_A_PAGE = 20_000  # over all its tensors, which keeps a page of hundreds of them at some megabytes
+POINTS_OF_A_PAGE = 40_000  # over all its figures, which keeps a page of hundreds of tensors at some megabytes
 FEWEST_POINTS = 24
 MOST_DRAWN = 500  # tensors with figures, and rows of the list of plain tensors
 OPEN = 12  # so many tensors are shown unfolded
@@ -119,7 +119,9 @@ def collect(
     """What :func:`build_report` shows, as data. Takes one tensor after the other."""
     read = {} if history is None else read_history(history)
     source = source_of(model)
-    points = max(FEWEST_POINTS, min(MOST_POINTS, POINTS_OF_A_PAGE // max(len(source.parametrized), 1)))
+    figures_each = 2 + (len(QUANTITIES) if read else 0)
+    points = POINTS_OF_A_PAGE // (figures_each * max(len(source.parametrized), 1))
+    points = max(FEWEST_POINTS, min(MOST_POINTS, points))
     entries = [
         entry_of(found, anchor=f"t{place + 1}", points=points if place < MOST_DRAWN else 0)
         for place, found in enumerate(source.parametrized)
