@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _LONGEST = 200
+_LONGEST_REASON = 1000
 # Markup of a terminal's or a browser's, quotes around a name, and the sign that escapes are written with.
 _SPECIAL = frozenset("[]<>&\"'`\\")
 
@@ -18,11 +19,24 @@ def printable(name: object) -> str:
     >>> print(printable("\x1b[31mred<script>"))
     \x1b\x5b31mred\x3cscript\x3e
     """
-    text = str(name)
-    if len(text) > _LONGEST:
-        half = _LONGEST // 2
-        text = f"{text[:half]}...{text[-half:]}"
-    return "".join(char if char.isprintable() and char not in _SPECIAL else _escape(ord(char)) for char in text)
+    return _escaped(_cut(str(name), _LONGEST), _SPECIAL)
+
+
+def reason(error: BaseException) -> str:
+    r"""What an error says, in one line that no character of a file's leads astray.
+
+    >>> reason(ValueError("no\x1bname"))
+    'no\\x1bname'
+    """
+    return _escaped(_cut(" ".join(map(str, [error, *getattr(error, "__notes__", ())])), _LONGEST_REASON), frozenset())
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+
+
+def _escaped(text: str, special: frozenset[str]) -> str:
+    return "".join(char if char.isprintable() and char not in special else _escape(ord(char)) for char in text)
 
 
 def _escape(code: int) -> str:

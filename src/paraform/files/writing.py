@@ -81,11 +81,13 @@ def _header(
     """The header, and where each tensor starts behind it."""
     where = f"Cannot write '{printable(os.fspath(path))}'"
     offsets, end = {}, 0
-    for key, (shape, dtype) in specs.items():
+    for key, (_, dtype) in specs.items():
         if dtype not in CODES:
             raise FileError(f"{where}: '{printable(key)}' is {dtype}, which safetensors files cannot hold; convert it.")
         if key == METADATA or not _is_unicode(key):
-            raise FileError(f"{where}: no tensor of a safetensors file can have the name '{printable(key)}'; rename it.")
+            raise FileError(
+                f"{where}: no tensor of a safetensors file can have the name '{printable(key)}'; rename it."
+            )
     for key in sorted(specs, key=lambda key: -specs[key][1].itemsize):
         offsets[key], end = end, end + bytes_of(*specs[key])
     entries = {
@@ -127,6 +129,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file to write to, which takes the place of ``path`` if the body ends without an error."""
     target = Path(os.path.realpath(path))
     mode = _mode(target)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder to write into", str(target.parent))
     # A short name of its own: the longest that a folder takes is then free for the file itself.
     new = target.with_name(f".paraform-{secrets.token_hex(8)}.tmp")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -106,7 +106,7 @@ def _owners(tensor: Tensor) -> Iterator[Owner]:
     for module in _modules_alive():
         for holder in ("_parameters", "_buffers"):
             for name, other in _children(module, holder).items():
-                if other is tensor or (shares and _overlap(tensor, other)):
+                if other is tensor or (shares and overlap(tensor, other)):
                     yield module, name
 
 
@@ -169,9 +169,9 @@ def _has_storage(tensor: Tensor) -> bool:
     )
 
 
-def _overlap(tensor: Tensor, other: Tensor | None) -> bool:
+def overlap(tensor: Tensor, other: Tensor | None) -> bool:
     """Whether two tensors reach into the same memory, from the first entry of each to its last."""
-    if other is None or not _has_storage(other):
+    if other is None or not (_has_storage(tensor) and _has_storage(other)):
         return False
     if other.untyped_storage()._cdata != tensor.untyped_storage()._cdata:
         return False

@@ -61,6 +61,20 @@ def plain_state_dict(model: Module) -> dict[str, Any]:
     return plain
 
 
+def plain_names(model: Module, found: dict[str, Any]) -> list[str]:
+    """The keys of :func:`plain_state_dict`, where ``found`` is the state dict of ``model``. No value is computed."""
+    names: dict[str, None] = {}
+    hidden = tuple(f"{prefix}parametrizations." for prefix, module in _modules(model, "") if chains_in(module))
+    for prefix, module in _modules(model, ""):
+        chains = chains_in(module)
+        for name in (*names_in_order(module), "_extra_state"):
+            chain = chains.get(name)
+            if prefix + name in found if chain is None else not chain._non_persistent_buffers_set:
+                names[prefix + name] = None
+    names.update({key: None for key in found if not key.startswith(hidden or "\0")})
+    return list(names)
+
+
 def names_in_order(module: Module) -> list[str]:
     """The tensors of ``module`` by name, parameters first, as they would stand if none were parametrized."""
     chains = chains_in(module)

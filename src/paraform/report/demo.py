@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +18,7 @@ from ..constraints import (
     SpectralNorm,
     Symmetric,
 )
-from ..model.measure import measurements
+from ..model.monitor import Monitor, Record
 from ..parametrize import register_parametrization
 
 CHANNELS, STATE, LENGTH = 8, 32, 20
@@ -76,38 +73,20 @@ def demo_model() -> Demo:
     return model
 
 
-def trained_demo(seed: int = 0) -> tuple[Demo, list[dict[str, Any]]]:
-    """The model after a moment of training, and what a monitor would have logged. The random state stays as it is."""
+def trained_demo(seed: int = 0) -> tuple[Demo, list[Record]]:
+    """The model after a moment of training, and the history of its monitor. The random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = demo_model()
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-        history = [record(model, 0)]
-        for step in range(1, STEPS + 1):
+        monitor = Monitor(model, every=EVERY)
+        monitor.measure()
+        for _ in range(STEPS):
             sequences = torch.randn(64, LENGTH, CHANNELS).mT
             target = sequences[:, 0].mean(dim=1) - sequences[:, 1, -5:].mean(dim=1)
             optimizer.zero_grad()
             loss = (model(sequences) - target).square().mean()
             loss.backward()
             optimizer.step()
-            if step % EVERY == 0:
-                history.append(record(model, step))
-    return model, history
-
-
-def record(model: nn.Module, step: int) -> dict[str, Any]:
-    """A line of a monitor's log: what is not known or not finite is None."""
-    return {
-        "step": step,
-        "tensors": {
-            measured.name: {
-                name: value if value is not None and math.isfinite(value) else None
-                for name, value in (
-                    ("residual", measured.residual),
-                    ("condition", measured.condition),
-                    ("raw_norm", measured.raw_norm),
-                )
-            }
-            for measured in measurements(model)
-        },
-    }
+            monitor.step()
+    return model, monitor.history

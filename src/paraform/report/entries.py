@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..constraints import Hurwitz, Orthogonal, Schur
 from ..constraints.view import View
+from ..files.errors import FileError
+from ..files.names import reason
 from ..model.measure import Measurement, last_constraint, matrices_of, measure, steps_of
 from ..parametrize.reads import look
 from ..parametrize.switching import originals_of
@@ -109,8 +111,11 @@ def entry_of(found: Parametrized, *, anchor: str, points: int) -> Entry:
         measured = measure(chain, found.name)
         steps = tuple(_step(text, step) for text, step in zip(steps_of(chain), chain, strict=True))
         drawn = _drawn(chain, measured, points) if points else {}
-    except Exception as error:  # a user's parametrization raises what it likes
-        return Entry(*named, found.shape, found.dtype, None, f"{type(error).__name__}: {error}")
+    except OSError:
+        raise  # the file is gone, not the tensor
+    except Exception as error:  # a user's parametrization raises what it likes, and one of a file on damaged numbers
+        said = str(error) if isinstance(error, FileError) else reason(error)
+        return Entry(*named, found.shape, found.dtype, None, said)
     return Entry(*named, measured.shape, dtype_name(measured.dtype), measured, None, steps, **drawn)
 
 

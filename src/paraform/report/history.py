@@ -20,6 +20,10 @@ class HistoryError(ValueError):
     """A log is damaged, or is none."""
 
 
+class NotJSON(ValueError):
+    """A line is no JSON."""
+
+
 @dataclass
 class Course:
     """A quantity over the steps of a training; None where it was not finite.
@@ -70,7 +74,8 @@ def read_history(log: Path | Iterable[Mapping[str, Any]]) -> History:
     """The history that a monitor wrote down: a file of JSON lines, or the records themselves.
 
     A record is ``{"step": 10, "tensors": {"lin.weight": {"residual": 1e-7, "condition": 1.0, "raw_norm": 3.2}}}``,
-    with null for what is not known or not finite. Further entries are ignored.
+    with null for what is not known or not finite. Further entries are ignored, and so is a last line of a file that was
+    not finished, where the training was stopped.
 
     Raises:
         HistoryError: it has no record, or something else in it.
@@ -81,20 +86,23 @@ def read_history(log: Path | Iterable[Mapping[str, Any]]) -> History:
     [(10.0, 1e-07)]
     """
     history: History = {}
-    count = 0
+    complete = 0
     where = f"line {{}} of {shortened(str(log))}" if isinstance(log, Path) else "record {} of the history"
     records: Iterable[Any] = _lines(log) if isinstance(log, Path) else log
     for count, record in enumerate(records, start=1):
         try:
             _add(history, _parsed(record))
+            complete = count
         except ValueError as error:
+            if isinstance(error, NotJSON) and not record.endswith(b"\n"):
+                break  # the training was stopped while it wrote its last line
             raise HistoryError(
                 f'Expected a record {{"step": ..., "tensors": {{...}}}} in {where.format(count)}, but {error}; '
                 f"give the log of a monitor, unchanged."
             ) from error
-    if not count:
+    if not complete:
         source = shortened(str(log)) if isinstance(log, Path) else "the history"
-        raise HistoryError(f"Expected at least one record in {source}, but it is empty; give the log of a monitor.")
+        raise HistoryError(f"Expected at least one record in {source}, but there is none; give the log of a monitor.")
     return history
 
 
@@ -113,7 +121,7 @@ def _parsed(record: bytes | Mapping[str, Any]) -> Any:
     try:
         return json.loads(record)
     except (ValueError, RecursionError) as error:
-        raise ValueError("it is no JSON") from error
+        raise NotJSON("it is no JSON") from error
 
 
 def _add(history: History, record: Any) -> None:

@@ -85,7 +85,7 @@ class Report:
 
 def build_report(
     model: Module | SavedFile,
-    history: Path | Iterable[Mapping[str, Any]] | None = None,
+    history: History | Path | Iterable[Mapping[str, Any]] | None = None,
     *,
     title: str | None = None,
 ) -> str:
@@ -93,7 +93,8 @@ def build_report(
 
     Args:
         model: a model, or a saved one (:class:`paraform.files.SavedFile`).
-        history: the log that a monitor wrote, or its records; see :func:`paraform.report.history.read_history`.
+        history: the log that a monitor wrote, or its records, or what
+            :func:`paraform.report.history.read_history` made of them.
         title: what the page is headed with; the name of the file, or of the model's class, if None.
 
     Raises:
@@ -112,12 +113,15 @@ def build_report(
 
 def collect(
     model: Module | SavedFile,
-    history: Path | Iterable[Mapping[str, Any]] | None = None,
+    history: History | Path | Iterable[Mapping[str, Any]] | None = None,
     *,
     title: str | None = None,
 ) -> Report:
     """What :func:`build_report` shows, as data. Takes one tensor after the other."""
-    read = {} if history is None else read_history(history)
+    if isinstance(history, dict):
+        read: History = history
+    else:
+        read = {} if history is None else read_history(history)
     source = source_of(model)
     figures_each = 2 + (len(QUANTITIES) if read else 0)
     points = POINTS_OF_A_PAGE // (figures_each * max(len(source.parametrized), 1))

@@ -1,0 +1,307 @@
+"""A saved model that is open: its tensors by the names of the plain model, without the model's code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..parametrize import ParametrizationList
+from ..parametrize.reads import look
+from .entry import KEY, Contents, Entry, Spec, read_contents
+from .errors import FileError
+from .layout import bytes_of
+from .names import printable, reason
+from .parts import blank
+from .reading import TensorFile
+
+LARGEST_VALUE = 2**30
+"""In bytes: so much a value may take, or :data:`GROWTH` times what is stored for it if that is more."""
+GROWTH = 4
+
+
+class SavedFile:
+    """A file of :func:`paraform.save`, to look into without the model's code.
+
+    It is a context manager, and keeps the file open until :meth:`close`. What is in it by name is
+    checked when it is opened, and no tensor is read before it is asked for.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        path: the same.
+        version: the paraform that wrote it.
+        names: those of the plain model's state dict, in its order; iterating gives their :class:`SavedTensor`.
+        ties: a further name of a tensor to the name under which it is stored.
+
+    Raises:
+        FileError: it is damaged, cut off, too large in some way, or no file of :func:`paraform.save`.
+        OSError: it cannot be opened.
+
+    >>> import tempfile
+    >>> from torch import nn
+    >>> from paraform import Orthogonal, register_parametrization
+    >>> from paraform.files import save
+    >>> layer = register_parametrization(nn.Linear(3, 3), "weight", Orthogonal())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(layer, f"{folder}/layer.safetensors")
+    ...     with SavedFile(f"{folder}/layer.safetensors") as saved:
+    ...         print(saved.names, saved["weight"].recipe, torch.equal(saved["weight"].value(), layer.weight))
+    ['weight', 'bias'] [{'name': 'Orthogonal', 'arguments': {}}] True
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = TensorFile(path)
+        try:
+            self._contents = _contents(self._file)
+            self._keys = _keys(self._contents, self._file)
+        except FileError as error:
+            self._file.close()
+            where = self._file.where
+            if str(error).startswith(where):
+                raise
+            raise FileError(f"{where}: {error}") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    @property
+    def version(self) -> str:
+        return self._contents.version
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._contents.names)
+
+    @property
+    def ties(self) -> dict[str, str]:
+        return dict(self._contents.ties)
+
+    def __getitem__(self, name: str) -> SavedTensor:
+        stored = self._contents.ties.get(name, name)
+        if stored not in self._keys:
+            raise KeyError(name)
+        return SavedTensor(name, self, self._contents.entries.get(stored), self._keys[stored])
+
+    def __iter__(self) -> Iterator[SavedTensor]:
+        return (self[name] for name in self._contents.names)
+
+    def __len__(self) -> int:
+        return len(self._contents.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._contents.names
+
+    def close(self) -> None:
+        """Close the file. What was read stays."""
+        self._file.close()
+
+    def __enter__(self) -> SavedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def spec(self, key: str) -> Spec:
+        """Shape and dtype of a key of the state dict."""
+        key = self._contents.shared.get(key, key)
+        shape, dtype = self._file.specs[key]
+        return Spec(shape[:-1], _COMPLEX[dtype]) if key in self._contents.pairs else Spec(shape, dtype)
+
+    def read(self, key: str) -> Tensor:
+        """The tensor of a key of the state dict, in memory of its own."""
+        key = self._contents.shared.get(key, key)
+        tensor = self._file.read(key)
+        return torch.view_as_complex(tensor) if key in self._contents.pairs else tensor
+
+
+@dataclass(frozen=True)
+class SavedTensor:
+    """One tensor of the plain model, in a file."""
+
+    name: str
+    """Its name in the plain model's state dict."""
+    _saved: SavedFile
+    _entry: Entry | None
+    _keys: dict[str, str]
+    """The keys of the file by the chain's own, or by nothing for a plain tensor."""
+
+    @property
+    def is_parametrized(self) -> bool:
+        """Whether its value is computed from what is stored."""
+        return self._entry is not None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._stored[""].shape if self._entry is None else self._entry.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._stored[""].dtype if self._entry is None else self._entry.dtype
+
+    @property
+    def recipe(self) -> list[dict[str, Any]]:
+        """The chain as JSON data: name and arguments of each parametrization; empty where there is none."""
+        return [] if self._entry is None else self._entry.recipe()
+
+    @property
+    def stored(self) -> dict[str, Spec]:
+        """Shape and dtype of what the file holds for it, by key. Nothing is read."""
+        return {self._keys[own]: spec for own, spec in self._stored.items()}
+
+    @property
+    def _stored(self) -> dict[str, Spec]:
+        return {own: self._saved.spec(key) for own, key in self._keys.items()}
+
+    def chain(self) -> ParametrizationList:
+        """Its parametrizations on the raw tensors, which are read for it: in evaluation mode, and without gradients.
+
+        Raises:
+            FileError: it is not parametrized, or the recipe cannot be built, or is not one of what is stored, or its
+                value would take too much memory (:data:`LARGEST_VALUE`).
+        """
+        if self._entry is None:
+            raise FileError(f"'{printable(self.name)}' of '{printable(self._saved.path)}' is not parametrized.")
+        with self._explained():
+            self._check_size()
+            chain = blank(self._entry, self._stored, self._read)
+            state = {own: self._read(own) for own in self._keys}
+            chain.load_state_dict(state, assign=True)
+            return chain.eval().requires_grad_(False)
+
+    def value(self) -> Tensor:
+        """Its value.
+
+        Raises:
+            FileError: see :meth:`chain`.
+        """
+        if self._entry is None:
+            return self._read("")
+        chain = self.chain()
+        with self._explained(), torch.no_grad():
+            value = look(chain)
+            if (tuple(value.shape), value.dtype) != (self.shape, self.dtype):
+                raise FileError(
+                    f"its value is {value.dtype} of shape {tuple(value.shape)}, where the recipe says {self.dtype} of "
+                    f"shape {self.shape}."
+                )
+        return value
+
+    def _read(self, own: str) -> Tensor:
+        return self._saved.read(self._keys[own])
+
+    def _check_size(self) -> None:
+        assert self._entry is not None
+        needed = bytes_of(self.shape, self.dtype)
+        stored = sum(bytes_of(*spec) for spec in self._stored.values())
+        if needed > max(LARGEST_VALUE, GROWTH * stored):
+            raise FileError(
+                f"its value takes {needed} bytes, and {stored} are stored for it. More than {LARGEST_VALUE} bytes, or "
+                f"{GROWTH} times what is stored, are only taken for a model that has a tensor of this shape: load it."
+            )
+
+    def _explained(self) -> _Explained:
+        return _Explained(f"Cannot use '{printable(self.name)}' of '{printable(self._saved.path)}'")
+
+
+class _Explained:
+    """A context in which whatever goes wrong is an error of the file's, which says where."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            raise FileError(f"{self.where}: {reason(error)}") from error
+
+
+_COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64, torch.float16: torch.complex32}
+
+
+def _contents(file: TensorFile) -> Contents:
+    if KEY not in file.metadata:
+        raise FileError(
+            "it is a safetensors file without a recipe, of plain tensors. Load it with safetensors.torch.load_file and "
+            "load_state_dict, which parametrized models of paraform take as well."
+        )
+    contents = read_contents(file.metadata[KEY])
+    for key in contents.pairs:
+        stored = file.specs.get(key)
+        if stored is None or stored.dtype not in _COMPLEX or stored.shape[-1:] != (2,):
+            raise FileError(f"its recipe says that '{printable(key)}' has pairs of real numbers, which it has not.")
+    return contents
+
+
+def _keys(contents: Contents, file: TensorFile) -> dict[str, dict[str, str]]:
+    """The keys of each name that is stored, by the chain's own; all that is in the file is of one name."""
+    names = set(contents.names)
+    for name, target in contents.ties.items():
+        if name not in names or target not in names:
+            raise FileError(f"its recipe ties '{printable(name)}' to '{printable(target)}', of which one is not there.")
+    for name in contents.entries:
+        if name not in names or name in contents.ties:
+            raise FileError(f"its recipe has parametrizations of '{printable(name)}', which is not among its names.")
+    for key, target in contents.shared.items():
+        if key in file.specs or target not in file.specs:
+            raise FileError(f"its recipe says that '{printable(key)}' is stored as '{printable(target)}': it is not.")
+    stored = [name for name in contents.names if name not in contents.ties]
+    keys = grouped((*file.specs, *contents.shared), stored, contents.entries)
+    for name, held in keys.items():
+        if not held:
+            raise FileError(f"its recipe has '{printable(name)}', of which nothing is stored.")
+    return keys
+
+
+def grouped(keys: Iterable[str], names: Iterable[str], parametrized: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The keys of a state dict by the plain name that they belong to, and there by the chain's own key, or ``""``.
+
+    Raises:
+        FileError: a key belongs to no name.
+
+    >>> grouped(["bias", "parametrizations.weight.original"], ["weight", "bias"], ["weight"])
+    {'weight': {'original': 'parametrizations.weight.original'}, 'bias': {'': 'bias'}}
+    """
+    groups: dict[str, dict[str, str]] = {name: {} for name in names}
+    prefixes = {prefix_of(name): name for name in parametrized}
+    plain = groups.keys() - prefixes.values()
+    for key in keys:
+        if key in plain:
+            groups[key][""] = key
+            continue
+        name, own = _owner(key, prefixes)
+        if name not in groups:
+            raise FileError(f"it has a tensor '{printable(key)}', of which its recipe says nothing.")
+        groups[name][own] = key
+    return groups
+
+
+def _owner(key: str, prefixes: dict[str, str]) -> tuple[str, str]:
+    """The parametrized name whose prefix ``key`` has, and what follows it."""
+    start = 0
+    while (start := key.find(".", start) + 1) > 0:
+        if key[:start] in prefixes:
+            return prefixes[key[:start]], key[start:]
+    return "", ""
+
+
+def prefix_of(name: str) -> str:
+    """What the keys of the chain on ``name`` begin with.
+
+    >>> prefix_of("encoder.weight")
+    'encoder.parametrizations.weight.'
+    """
+    path, dot, last = name.rpartition(".")
+    return f"{path}{dot}parametrizations.{last}."
