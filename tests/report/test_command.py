@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner, Result
 
-from paraform import cli
+import paraform as pf
+from paraform import cli, register_parametrization
+from paraform.files import SavedFile, save
 from paraform.report import demo
 from paraform.report.page import collect
-from tests.report.pages import parsed
+from tests.report.pages import HOSTILE, parsed
 
 WIDE = "500"  # columns, so that no sentence is broken into lines
 
@@ -116,3 +119,62 @@ def test_a_tensor_outside_its_set_is_a_finding(tmp_path: Path, monkeypatch: pyte
 
 def test_help_shows_an_example() -> None:
     assert "paraform report model.safetensors" in report("--help").stdout
+
+
+def saved_model(folder: Path) -> tuple[nn.Module, Path]:
+    torch.manual_seed(0)
+    hostile = HOSTILE.replace(".", "")
+    model = nn.ModuleDict({"first": nn.Linear(4, 4), hostile: nn.Linear(4, 4), "conv": nn.Conv2d(2, 3, 2)})
+    register_parametrization(model["first"], "weight", pf.Hurwitz(0.5))
+    register_parametrization(model[hostile], "weight", pf.Skew())
+    register_parametrization(model["conv"], "weight", pf.Flatten(pf.Orthogonal()))
+    model["again"] = model["first"]
+    file = folder / "model.safetensors"
+    save(model, file)
+    return model, file
+
+
+def test_a_saved_model_is_reported_as_the_one_in_memory(tmp_path: Path) -> None:
+    model, file = saved_model(tmp_path)
+    done = report(str(file), "-o", str(tmp_path / "page.html"), "--json")
+    assert done.exit_code == 0, done.output
+    with SavedFile(file) as saved:
+        found, expected = collect(saved), collect(model)
+    assert [(e.name, e.also, e.shape, e.dtype, e.state) for e in found.entries] == [
+        (e.name, e.also, e.shape, e.dtype, e.state) for e in expected.entries
+    ]
+    for entry, other in zip(found.entries, expected.entries, strict=True):
+        assert entry.after is not None
+        assert other.after is not None
+        assert entry.after.high == pytest.approx(other.after.high)
+        assert (entry.before is None) == (other.before is None)
+        assert (entry.eigenvalues is None) == (other.eigenvalues is None)
+    page = parsed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.one("h1").text == "model.safetensors"
+    assert not page.all("img")
+    assert "The same tensor is also again.weight." in page.text
+
+
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    _, file = saved_model(tmp_path)
+    file.write_bytes(file.read_bytes()[:-20])
+    refused = report(str(file), "-o", str(tmp_path / "page.html"))
+    assert refused.exit_code == 2
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_numbers_of_a_file_that_are_broken_are_a_finding(tmp_path: Path) -> None:
+    model, file = saved_model(tmp_path)
+    with torch.no_grad():
+        model["conv"].parametrizations.weight.original[0, 0] = torch.nan
+    save(model, file)
+    found = report(str(file), "-o", str(tmp_path / "page.html"))
+    assert found.exit_code == 1, found.output
+    assert "1 of 3 parametrized tensors not inside their sets" in found.stdout
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    refused = report(str(tmp_path / "nothing.safetensors"), "-o", str(tmp_path / "page.html"))
+    assert refused.exit_code == 2
+    assert "nothing.safetensors" in refused.stderr

@@ -12,8 +12,10 @@ from torch import nn
 
 import paraform as pf
 from paraform import register_parametrization
+from paraform.model.monitor import Monitor
+from paraform.report import page as page_module
 from paraform.report.history import HistoryError, read_history
-from paraform.report.page import MOST_DRAWN, MOST_POINTS, build_report, collect
+from paraform.report.page import MOST_POINTS, build_report, collect
 from tests.report.pages import HOSTILE, Element, model_of, parsed
 
 
@@ -212,16 +214,21 @@ def test_a_large_matrix_has_few_points_and_none_beyond_the_edge_is_left_out() ->
     assert f"{MOST_POINTS} of 300 singular values" in build_report(layer)
 
 
-def test_a_page_of_many_tensors_is_bounded() -> None:
-    model = nn.ModuleList(nn.Linear(32, 32) for _ in range(MOST_DRAWN + 20))
+def test_a_page_of_many_tensors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "MOST_DRAWN", 20)
+    monkeypatch.setattr(page_module, "POINTS_OF_A_PAGE", 25 * 2 * 30)
+    model = nn.ModuleList(nn.Linear(40, 40) for _ in range(25))
     for layer in model:
         register_parametrization(layer, "weight", pf.Symmetric())
     text = build_report(model)
-    assert len(text) < 12_000_000
     page = parsed(text)
-    assert len(page.all("details", class_="tensor")) == MOST_DRAWN + 20
-    assert len(page.all("figure")) == MOST_DRAWN
-    assert f"Figures are drawn for the first {MOST_DRAWN} tensors." in page.text
+    assert len(page.all("details", class_="tensor")) == 25
+    assert len(page.all("figure")) == 20
+    assert all(len(figure.one("tbody").all("tr")) == 30 for figure in page.all("figure"))
+    assert "30 of 40 singular values" in page.text
+    assert "Figures are drawn for the first 20 tensors." in page.text
+    # 500 tensors in 10 MB
+    assert len(text) < 20_000 * 25
 
 
 def record(step: Any = 0, **measured: Any) -> dict[str, Any]:
@@ -271,6 +278,25 @@ def test_a_damaged_log_is_refused_in_a_sentence(name: str, tmp_path: Path) -> No
     with pytest.raises(HistoryError, match=r"(?s)^Expected .*log\.jsonl.*; give the log of a monitor") as raised:
         read_history(log)
     assert "\n" not in str(raised.value)
+
+
+def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    line = json.dumps(record(3, residual=1.0))
+    log.write_text(f"{line}\n{line[:-4]}")
+    assert read_history(log)["weight"]["residual"].points == [(3.0, 1.0)]
+    log.write_text(f"{line[:-4]}\n{line}\n")
+    with pytest.raises(HistoryError, match="line 1 of"):
+        read_history(log)
+
+
+def test_a_monitors_history_and_its_log_are_drawn_alike(tmp_path: Path) -> None:
+    layer = register_parametrization(nn.Linear(3, 3), "weight", pf.Orthogonal())
+    monitor = Monitor(layer, log=tmp_path / "log.jsonl")
+    for _ in range(3):
+        monitor.step()
+    assert read_history(tmp_path / "log.jsonl") == read_history(monitor.history)
+    assert build_report(layer, tmp_path / "log.jsonl") == build_report(layer, monitor.history)
 
 
 def test_a_long_log_is_thinned_and_keeps_its_peak() -> None:

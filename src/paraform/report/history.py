@@ -20,7 +20,7 @@ class HistoryError(ValueError):
     """A log is damaged, or is none."""
 
 
-class NotJSON(ValueError):
+class NotJSONError(ValueError):
     """A line is no JSON."""
 
 
@@ -94,7 +94,7 @@ def read_history(log: Path | Iterable[Mapping[str, Any]]) -> History:
             _add(history, _parsed(record))
             complete = count
         except ValueError as error:
-            if isinstance(error, NotJSON) and not record.endswith(b"\n"):
+            if isinstance(error, NotJSONError) and not record.endswith(b"\n"):
                 break  # the training was stopped while it wrote its last line
             raise HistoryError(
                 f'Expected a record {{"step": ..., "tensors": {{...}}}} in {where.format(count)}, but {error}; '
@@ -121,7 +121,7 @@ def _parsed(record: bytes | Mapping[str, Any]) -> Any:
     try:
         return json.loads(record)
     except (ValueError, RecursionError) as error:
-        raise NotJSON("it is no JSON") from error
+        raise NotJSONError("it is no JSON") from error
 
 
 def _add(history: History, record: Any) -> None:
