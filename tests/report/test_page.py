@@ -91,6 +91,7 @@ def test_every_state_is_said_in_words(page: Element) -> None:
     assert said["outside.weight"] == said["nan.weight"] == "outside"
     assert said["plain function.weight"] == "no set known"
     assert said["broken.weight"] == "not computed"
+    assert cells(page)["broken.weight"][3].text == "Broken()"
     verdict = page.one("p", class_="verdict")
     assert verdict.text.startswith("3 tensors are not inside their sets:")
     assert {link.text for link in verdict.all("a")} == {"outside.weight", "nan.weight", "broken.weight"}

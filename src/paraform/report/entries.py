@@ -106,16 +106,17 @@ def entry_of(found: Parametrized, *, anchor: str, points: int) -> Entry:
     A chain that cannot be made or evaluated is said to be so: a report of the others is still worth having.
     """
     named = (anchor, found.name, found.also)
+    steps: tuple[Step, ...] = ()
     try:
         chain = found.chain()
-        measured = measure(chain, found.name)
         steps = tuple(_step(text, step) for text, step in zip(steps_of(chain), chain, strict=True))
+        measured = measure(chain, found.name)
         drawn = _drawn(chain, measured, points) if points else {}
     except OSError:
         raise  # the file is gone, not the tensor
     except Exception as error:  # a user's parametrization raises what it likes, and one of a file on damaged numbers
         said = str(error) if isinstance(error, FileError) else reason(error)
-        return Entry(*named, found.shape, found.dtype, None, said)
+        return Entry(*named, found.shape, found.dtype, None, said, steps)
     return Entry(*named, measured.shape, dtype_name(measured.dtype), measured, None, steps, **drawn)
 
 
