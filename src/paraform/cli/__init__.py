@@ -23,6 +23,7 @@ def app() -> "typer.Typer":
     from paraform.cli.fold import fold
     from paraform.cli.group import Commands
     from paraform.cli.inspect import inspect
+    from paraform.cli.report import report
     from paraform.cli.version import version
 
     commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -31,6 +32,7 @@ def app() -> "typer.Typer":
     commands.command(rich_help_panel=SAVED)(inspect)
     commands.command(rich_help_panel=SAVED)(check)
     commands.command(rich_help_panel=SAVED)(fold)
+    commands.command(rich_help_panel=SAVED)(report)
     commands.command(rich_help_panel=SAVED)(convert)
     commands.command(rich_help_panel=MODELS)(doctor)
     commands.command(rich_help_panel=MODELS)(demo)
