@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
 
 Cells = tuple[str | tuple[str, ...], ...]
@@ -83,6 +82,13 @@ def printable(text: str) -> str:
     'a\\\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape(text: str) -> str:
+    """``text`` for a place in HTML."""
+    import html  # which importing paraform need not load
+
+    return html.escape(text)
 
 
 def _lines(cell: str | tuple[str, ...]) -> list[str]:

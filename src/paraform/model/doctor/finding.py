@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, overload
+
+from ..table import escape
 
 Severity = Literal["warning", "note"]
 
@@ -130,12 +131,12 @@ class Report(Sequence[Finding]):
     def _repr_html_(self) -> str:
         """The findings as a table, as notebooks show it."""
         if not self:
-            return f"<p>{html.escape(str(self))}</p>"
+            return f"<p>{escape(str(self))}</p>"
         head = "".join(f'<th scope="col">{name}</th>' for name in ("Code", "Severity", "Tensor", "Found", "Remedy"))
         rows = "".join(
             "<tr>"
             + "".join(
-                f'<td style="text-align: left">{html.escape(_printable(cell))}</td>'
+                f'<td style="text-align: left">{escape(_printable(cell))}</td>'
                 for cell in (each.code, each.severity, each.tensor, f"{each.title}. {each.what}", each.remedy)
             )
             + "</tr>"
