@@ -23,7 +23,7 @@ from paraform.constraints import (
     WeightNorm,
 )
 from paraform.model import constrain, presets
-from paraform.parametrize import Function, is_parametrized, register_parametrization
+from paraform.parametrize import Function, is_parametrized, plain_state_dict, register_parametrization
 from paraform.parametrize.named import named_chains
 from tests.parametrize.photographs import photograph, photograph_of_optimizer
 
@@ -419,6 +419,17 @@ def test_a_compiled_model_is_constrained_under_the_names_of_its_state_dict() -> 
     assert torch.allclose(compiled(x), model(x))
     with pytest.raises(ValueError, match=r"Did you mean: _orig_mod\.2\.weight"):
         constrain(compiled, {"2.weight": Skew()})
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+def test_a_part_that_torchscript_compiled_is_refused_and_the_others_are_constrained() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), torch.jit.trace(nn.Linear(3, 3), torch.ones(1, 3)))
+    with pytest.raises(TypeError, match=r"(?s)TorchScript compiled cannot be parametrized.*1\.weight"):
+        constrain(model, {"*.weight": Skew()})
+    assert type(model[0]) is nn.Linear
+    constrain(model, {"0.weight": Skew()})
+    assert names_of(model) == ["0.weight"]
+    assert list(plain_state_dict(model)) == ["0.weight", "0.bias", "1.weight", "1.bias"]
 
 
 def test_a_real_model_of_hugging_face_is_constrained() -> None:

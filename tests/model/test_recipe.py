@@ -161,6 +161,11 @@ BAD = {
     "a class in a list": (TypeError, {"scale": [Skew]}, r"Did you mean Skew\(\)"),
     "a function that is the parametrization": (TypeError, {"scale": torch.exp}, r"got a Tensor.*written Function\(f\)"),
     "a function that gives something else": (TypeError, {"scale": lambda _: Skew}, r"the class Skew from its function"),
+    "a chain whose second step gives several raw tensors": (
+        ValueError,
+        {"layers.0.weight": [Skew(), WeightNorm()]},
+        "WeightNorm gives 2 tensors, which only the first.*Put it first",
+    ),
     "two rules": (
         ValueError,
         {"*.weight": Skew(), "layers.0.*": Skew()},
