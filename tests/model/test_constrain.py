@@ -121,6 +121,15 @@ def test_after_an_error_model_and_optimizer_are_to_the_bit_what_they_were(
     assert photograph_of_optimizer(optimizer) == before[1]
 
 
+def test_after_an_error_what_was_constrained_before_is_as_it_was() -> None:
+    model = constrain(perceptron(), {"*.bias": Positive()})
+    optimizer = trained(model)
+    before = photograph(model), photograph_of_optimizer(optimizer)
+    with pytest.raises(ValueError, match="square"):
+        constrain(model, {"*.weight": Skew()}, optimizer=optimizer)
+    assert (photograph(model), photograph_of_optimizer(optimizer)) == before
+
+
 def test_after_an_error_the_same_call_without_the_mistake_works() -> None:
     model = perceptron()
     optimizer = trained(model)
