@@ -31,15 +31,14 @@ def _near_names(key: str, places: list[Place]) -> str:
     if inside:
         return f" That is a module; its tensors are: {_listed(inside)}."
     head, _, tail = key.rpartition(".")
+    for near_tail in difflib.get_close_matches(tail, {place.tensor_name for place in places}, 1):
+        better = f"{head}.{near_tail}" if head else near_tail
+        if any(fnmatchcase(place.name, better) for place in places):
+            return f" Did you mean: {better}?"
     of_tail = [place.name for place in places if fnmatchcase(place.tensor_name, tail)]
     near = difflib.get_close_matches(key, of_tail or [place.name for place in places], _MOST, cutoff=0.5)
     if near:
         return f" Did you mean: {_listed(near)}?"
-    tails = difflib.get_close_matches(tail, _tensor_names(places), 1)
-    if tails:
-        better = f"{head}.{tails[0]}" if head else tails[0]
-        if any(fnmatchcase(place.name, better) for place in places):
-            return f" Did you mean: {better}?"
     if of_tail:
         return f" There is a '{tail}' in: {_listed(name.rpartition('.')[0] or 'the model itself' for name in of_tail)}."
     return f" The model has: {_listed(place.name for place in places)}."

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from .lazy import pending_of
 from .owners import counted
 from .state_dict import chains_in
 from .surgery import become
@@ -58,8 +59,8 @@ def unchanged_on_failure(model: Module, optimizer: Optimizer | None = None) -> I
 
 @contextmanager
 def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = None) -> Iterator[None]:
-    """:func:`unchanged_on_failure`, of these modules and not of those below."""
-    inside = list(dict.fromkeys(modules))
+    """:func:`unchanged_on_failure`, of these modules with their chains, and not of other modules below."""
+    inside = list(dict.fromkeys(part for module in modules for part in _with_chains(module)))
     tensors = list({id(tensor): tensor for module in inside for tensor in _tensors_of(module)}.values())
     ids = {id(tensor) for tensor in tensors}
     # The type is asked, not the object: an isinstance() would wake what poses as something else.
@@ -82,6 +83,14 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
             for each in before:
                 each.restore()
             raise
+
+
+def _with_chains(module: Module) -> Iterator[Module]:
+    yield module
+    if chains_in(module) or pending_of(module) is not None:
+        parametrizations = module._modules["parametrizations"]
+        assert parametrizations is not None
+        yield from parametrizations.modules()
 
 
 def _tensors_of(module: Module) -> list[Tensor]:
