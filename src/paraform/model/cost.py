@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from .. import maps
 from ..parametrize.chain import ParametrizationList
 from ..parametrize.lazy import becomes_another
-from ..parametrize.named import Named
+from ..parametrize.named import Named, named_chains
 from ..parametrize.override import functional_call
 from ..parametrize.reads import look, looked_at
 from ..parametrize.switching import originals_of
@@ -58,16 +58,15 @@ def read_costs(model: Module, chains: Sequence[Named], sample: Any = None) -> di
         Exception: whatever the model raises at the sample.
     """
     chains = [named for named in chains if all(map(maps.has_entries, originals_of(named.chain)))]
-    layers: dict[Module, list[Named]] = {}
-    for named in chains:
-        layers.setdefault(named.module, []).append(named)
+    layers = list(dict.fromkeys(named.module for named in chains))
     seconds: dict[Module, float | None] = {}
     # A forward pass gives a lazy module its shapes, and is the user's to make.
     if sample is not None and layers and not any(map(becomes_another, model.modules())):
-        seconds.update(_timed_in_model(model, layers, sample))
-    for layer, own in layers.items():
-        if layer not in seconds:
-            seconds[layer] = _timed_alone(layer, own)
+        arguments, keywords = _as_call(sample)
+        seconds.update(_timed(model, layers, arguments, keywords))
+    for named in chains:
+        if named.module not in seconds:
+            seconds[named.module] = _timed_alone(named)
     return {named.name: _read(named, seconds[named.module]) for named in chains}
 
 
@@ -79,26 +78,24 @@ def _read(named: Named, layer: float | None) -> float | None:
         return seconds_of(looked_at(named.chain), device) / layer
 
 
-def _timed_alone(layer: Module, own: list[Named]) -> float | None:
-    """The median seconds of a call of ``layer``, with arguments that suit it."""
-    plain = {named.tensor_name: value for named, value in _values(own)}
-    device = _device_of(own[0])
-    arguments = _arguments(layer, originals_of(own[0].chain)[0].dtype, device)
+def _timed_alone(named: Named) -> float | None:
+    """The median seconds of a call of the layer, with arguments that suit it; None where nobody knows which do."""
+    arguments = _arguments(named.module, originals_of(named.chain)[0].dtype, _device_of(named))
     if arguments is None:
         return None
     try:
-        with _apart(device):
-            return seconds_of(lambda: functional_call(layer, plain | _copied_buffers(layer), arguments), device)
-    except Exception:  # what a layer of the user's own, on one of torch's, takes is not known
+        return _timed(named.module, [named.module], arguments, {})[named.module]
+    except Exception:  # a layer of the user's own, on one of torch's, may take something else
         return None
 
 
-def _timed_in_model(model: Module, layers: Mapping[Module, list[Named]], sample: Any) -> dict[Module, float]:
-    """The median seconds of a call of each of the ``layers``, in forward passes of ``model``."""
-    arguments, keywords = _as_call(sample)
-    chains = [named for own in layers.values() for named in own]
-    state = {named.name: value for named, value in _values(chains)} | _copied_buffers(model)
-    device = _device_of(chains[0])
+def _timed(
+    model: Module, layers: list[Module], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[Module, float]:
+    """The median seconds of a call of each of the ``layers``, in forward passes of ``model``, without its reads."""
+    # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
+    chains = [named for named in named_chains(model) if isinstance(named.chain, ParametrizationList)]
+    device = next((_device_of(named) for named in named_chains(model)), torch.device("cpu"))
     calls: dict[Module, list[float]] = {}
     begun: list[float] = []
 
@@ -110,22 +107,16 @@ def _timed_in_model(model: Module, layers: Mapping[Module, list[Named]], sample:
 
     handles: list[RemovableHandle] = []
     try:
-        for layer in layers:
-            handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
         with _apart(device):
-            seconds_of(lambda: functional_call(model, state, arguments, keywords), device)
+            values = {named.name: look(named.chain) for named in chains}
+            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            for layer in layers:
+                handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
+            seconds_of(lambda: functional_call(model, values | buffers, arguments, keywords), device)
     finally:
         for handle in handles:
             handle.remove()
     return {layer: median(times) for layer, times in calls.items()}
-
-
-def _values(chains: list[Named]) -> Iterator[tuple[Named, Tensor]]:
-    # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
-    with torch.no_grad():
-        for named in chains:
-            if isinstance(named.chain, ParametrizationList):
-                yield named, look(named.chain)
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
@@ -165,10 +156,6 @@ def _as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(sample, Mapping):
         return (), dict(sample)
     return tuple(sample) if isinstance(sample, tuple | list) else (sample,), {}
-
-
-def _copied_buffers(module: Module) -> dict[str, Tensor]:
-    return {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
 
 
 def _device_of(named: Named) -> torch.device:
