@@ -324,6 +324,25 @@ def test_without_a_sample_a_layer_of_torchs_is_called_with_256_vectors(clock: Cl
     assert summary(layer).rows[0].cost == 3.0
 
 
+def test_of_several_calls_of_a_layer_the_average_counts_and_of_several_passes_the_shortest(clock: Clock) -> None:
+    class Growing(nn.Module):
+        seconds = 0.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            Growing.seconds += 1.0
+            clock.seconds += Growing.seconds
+            return x @ self.weight
+
+    layer = register(Growing(), "weight", Work(clock, 3.0))
+    before = layer.weight.detach().clone()
+    assert summary(nn.Sequential(layer, layer), torch.ones(1, 2)).rows[0].cost == 2.0  # 3 / mean(1, 2)
+    assert torch.equal(layer.weight, before)
+
+
 def test_reads_of_the_modules_below_are_not_counted_in_a_layer(clock: Clock) -> None:
     class Outer(nn.Linear):
         def __init__(self) -> None:

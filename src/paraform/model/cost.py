@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import Module
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
@@ -21,7 +22,6 @@ from .. import maps
 from ..parametrize.chain import ParametrizationList
 from ..parametrize.lazy import becomes_another
 from ..parametrize.named import Named, named_chains
-from ..parametrize.override import functional_call
 from ..parametrize.reads import look, looked_at
 from ..parametrize.switching import originals_of
 
@@ -30,7 +30,8 @@ POSITIONS = 256
 _SEQUENCES = (16, 16)
 _IMAGES: dict[int, tuple[int, ...]] = {1: (256,), 2: (16, 16), 3: (8, 8, 4)}
 
-# The median of this many runs, or of as many as fit into so many seconds.
+# The shortest of this many runs, or of as many as fit into so many seconds: what else a machine does only adds to a
+# time, so that the shortest is the one that comes out again.
 _RUNS = 9
 _LIMIT = 0.2
 
@@ -79,7 +80,7 @@ def _read(named: Named, layer: float | None) -> float | None:
 
 
 def _timed_alone(named: Named) -> float | None:
-    """The median seconds of a call of the layer, with arguments that suit it; None where nobody knows which do."""
+    """The seconds of a call of the layer, with arguments that suit it; None where nobody knows which do."""
     arguments = _arguments(named.module, originals_of(named.chain)[0].dtype, _device_of(named))
     if arguments is None:
         return None
@@ -92,35 +93,64 @@ def _timed_alone(named: Named) -> float | None:
 def _timed(
     model: Module, layers: list[Module], arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> dict[Module, float]:
-    """The median seconds of a call of each of the ``layers``, in forward passes of ``model``, without its reads."""
-    # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
-    chains = [named for named in named_chains(model) if isinstance(named.chain, ParametrizationList)]
+    """The seconds of a call of each of the ``layers`` in a forward pass of ``model``, without reads.
+
+    Of several calls in one pass, on average.
+    """
     device = next((_device_of(named) for named in named_chains(model)), torch.device("cpu"))
-    calls: dict[Module, list[float]] = {}
+    passes: list[dict[Module, list[float]]] = []
     begun: list[float] = []
 
     def begin(*_: Any) -> None:
         begun.append(_now(device))
 
     def end(module: Module, *_: Any) -> None:
-        calls.setdefault(module, []).append(_now(device) - begun.pop())
+        passes[-1].setdefault(module, []).append(_now(device) - begun.pop())
+
+    def forward() -> None:
+        passes.append({})
+        functional_call(model, state, arguments, keywords, tie_weights=False)
 
     handles: list[RemovableHandle] = []
     try:
         with _apart(device):
-            values = {named.name: look(named.chain) for named in chains}
-            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            state = _values(model) | _copied_buffers(model)
             for layer in layers:
                 handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
-            seconds_of(lambda: functional_call(model, values | buffers, arguments, keywords), device)
+            seconds_of(forward, device)
     finally:
         for handle in handles:
             handle.remove()
-    return {layer: median(times) for layer, times in calls.items()}
+    called = [layer for layer in layers if layer in passes[-1]]
+    return {layer: min(mean(each[layer]) for each in passes if layer in each) for layer in called}
+
+
+def _values(model: Module) -> dict[str, Tensor]:
+    """What to put in place of each parametrized tensor: one name for each module that has it, also where it is tied."""
+    values: dict[Module, Tensor] = {}
+    names: dict[tuple[Module, str], tuple[str, Module]] = {}
+    for named in named_chains(model, remove_duplicate=False):
+        # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
+        if isinstance(named.chain, ParametrizationList):
+            names.setdefault((named.module, named.tensor_name), (named.name, named.chain))
+            if named.chain not in values:
+                values[named.chain] = look(named.chain)
+    return {name: values[chain] for name, chain in names.values()}
+
+
+def _copied_buffers(model: Module) -> dict[str, Tensor]:
+    """A copy for each buffer, the same one where it is shared; one name for each module that has it."""
+    copies: dict[Tensor, Tensor] = {}
+    return {
+        f"{path}.{name}".lstrip("."): copies.setdefault(buffer, buffer.clone())
+        for path, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    }
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
-    """The median time of a call, after one that does not count."""
+    """The shortest time of a call, after one that does not count."""
     call()
     runs: list[float] = []
     begun = _now(device)
@@ -129,7 +159,7 @@ def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
         ended = _now(device)
         runs.append(ended - begun)
         begun = ended
-    return median(runs)
+    return min(runs)
 
 
 def _now(device: torch.device) -> float:
