@@ -236,8 +236,9 @@ def model_with_state() -> nn.Module:
         nn.BatchNorm1d(4),
         nn.Dropout(),
     )
-    register(model[0], "bias", pf.UnitNorm())
-    return pf.parametrizations.spectral_norm(model.append(nn.Linear(4, 4))[4]) and model
+    register(model[0], "bias", nn.Dropout())
+    pf.parametrizations.spectral_norm(model.append(nn.Linear(4, 4))[4])
+    return model
 
 
 @pytest.mark.parametrize("sample", [None, torch.ones(3, 4)], ids=["alone", "in the model"])
@@ -321,6 +322,40 @@ def test_without_a_sample_a_layer_of_torchs_is_called_with_256_vectors(clock: Cl
 
     layer = register(Timed(3, 2), "weight", Work(clock, 3.0))
     assert summary(layer).rows[0].cost == 3.0
+
+
+def test_of_several_calls_of_a_layer_the_average_counts_and_of_several_passes_the_shortest(clock: Clock) -> None:
+    class Growing(nn.Module):
+        seconds = 0.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            Growing.seconds += 1.0
+            clock.seconds += Growing.seconds
+            return x @ self.weight
+
+    layer = register(Growing(), "weight", Work(clock, 3.0))
+    before = layer.weight.detach().clone()
+    assert summary(nn.Sequential(layer, layer), torch.ones(1, 2)).rows[0].cost == 2.0  # 3 / mean(1, 2)
+    assert torch.equal(layer.weight, before)
+
+
+def test_reads_of_the_modules_below_are_not_counted_in_a_layer(clock: Clock) -> None:
+    class Outer(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.inner = register(nn.Linear(2, 2), "weight", Work(clock, 100.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            clock.seconds += 4.0
+            return super().forward(self.inner(x))
+
+    model = register(Outer(), "weight", Work(clock, 1.0))
+    assert row(summary(model), "weight").cost == 0.25
+    assert row(summary(model, torch.ones(1, 2)), "weight").cost == 0.25
 
 
 @pytest.mark.parametrize(

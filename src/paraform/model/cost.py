@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import Module
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
@@ -20,8 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from .. import maps
 from ..parametrize.chain import ParametrizationList
 from ..parametrize.lazy import becomes_another
-from ..parametrize.named import Named
-from ..parametrize.override import functional_call
+from ..parametrize.named import Named, named_chains
 from ..parametrize.reads import look, looked_at
 from ..parametrize.switching import originals_of
 
@@ -30,7 +30,8 @@ POSITIONS = 256
 _SEQUENCES = (16, 16)
 _IMAGES: dict[int, tuple[int, ...]] = {1: (256,), 2: (16, 16), 3: (8, 8, 4)}
 
-# The median of this many runs, or of as many as fit into so many seconds.
+# The shortest of this many runs, or of as many as fit into so many seconds: what else a machine does only adds to a
+# time, so that the shortest is the one that comes out again.
 _RUNS = 9
 _LIMIT = 0.2
 
@@ -58,16 +59,15 @@ def read_costs(model: Module, chains: Sequence[Named], sample: Any = None) -> di
         Exception: whatever the model raises at the sample.
     """
     chains = [named for named in chains if all(map(maps.has_entries, originals_of(named.chain)))]
-    layers: dict[Module, list[Named]] = {}
-    for named in chains:
-        layers.setdefault(named.module, []).append(named)
+    layers = list(dict.fromkeys(named.module for named in chains))
     seconds: dict[Module, float | None] = {}
     # A forward pass gives a lazy module its shapes, and is the user's to make.
     if sample is not None and layers and not any(map(becomes_another, model.modules())):
-        seconds.update(_timed_in_model(model, layers, sample))
-    for layer, own in layers.items():
-        if layer not in seconds:
-            seconds[layer] = _timed_alone(layer, own)
+        arguments, keywords = _as_call(sample)
+        seconds.update(_timed(model, layers, arguments, keywords))
+    for named in chains:
+        if named.module not in seconds:
+            seconds[named.module] = _timed_alone(named)
     return {named.name: _read(named, seconds[named.module]) for named in chains}
 
 
@@ -79,57 +79,78 @@ def _read(named: Named, layer: float | None) -> float | None:
         return seconds_of(looked_at(named.chain), device) / layer
 
 
-def _timed_alone(layer: Module, own: list[Named]) -> float | None:
-    """The median seconds of a call of ``layer``, with arguments that suit it."""
-    plain = {named.tensor_name: value for named, value in _values(own)}
-    device = _device_of(own[0])
-    arguments = _arguments(layer, originals_of(own[0].chain)[0].dtype, device)
+def _timed_alone(named: Named) -> float | None:
+    """The seconds of a call of the layer, with arguments that suit it; None where nobody knows which do."""
+    arguments = _arguments(named.module, originals_of(named.chain)[0].dtype, _device_of(named))
     if arguments is None:
         return None
     try:
-        with _apart(device):
-            return seconds_of(lambda: functional_call(layer, plain | _copied_buffers(layer), arguments), device)
-    except Exception:  # what a layer of the user's own, on one of torch's, takes is not known
+        return _timed(named.module, [named.module], arguments, {})[named.module]
+    except Exception:  # a layer of the user's own, on one of torch's, may take something else
         return None
 
 
-def _timed_in_model(model: Module, layers: Mapping[Module, list[Named]], sample: Any) -> dict[Module, float]:
-    """The median seconds of a call of each of the ``layers``, in forward passes of ``model``."""
-    arguments, keywords = _as_call(sample)
-    chains = [named for own in layers.values() for named in own]
-    state = {named.name: value for named, value in _values(chains)} | _copied_buffers(model)
-    device = _device_of(chains[0])
-    calls: dict[Module, list[float]] = {}
+def _timed(
+    model: Module, layers: list[Module], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[Module, float]:
+    """The seconds of a call of each of the ``layers`` in a forward pass of ``model``, without reads.
+
+    Of several calls in one pass, on average.
+    """
+    device = next((_device_of(named) for named in named_chains(model)), torch.device("cpu"))
+    passes: list[dict[Module, list[float]]] = []
     begun: list[float] = []
 
     def begin(*_: Any) -> None:
         begun.append(_now(device))
 
     def end(module: Module, *_: Any) -> None:
-        calls.setdefault(module, []).append(_now(device) - begun.pop())
+        passes[-1].setdefault(module, []).append(_now(device) - begun.pop())
+
+    def forward() -> None:
+        passes.append({})
+        functional_call(model, state, arguments, keywords, tie_weights=False)
 
     handles: list[RemovableHandle] = []
     try:
-        for layer in layers:
-            handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
         with _apart(device):
-            seconds_of(lambda: functional_call(model, state, arguments, keywords), device)
+            state = _values(model) | _copied_buffers(model)
+            for layer in layers:
+                handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
+            seconds_of(forward, device)
     finally:
         for handle in handles:
             handle.remove()
-    return {layer: median(times) for layer, times in calls.items()}
+    called = [layer for layer in layers if layer in passes[-1]]
+    return {layer: min(mean(each[layer]) for each in passes if layer in each) for layer in called}
 
 
-def _values(chains: list[Named]) -> Iterator[tuple[Named, Tensor]]:
-    # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
-    with torch.no_grad():
-        for named in chains:
-            if isinstance(named.chain, ParametrizationList):
-                yield named, look(named.chain)
+def _values(model: Module) -> dict[str, Tensor]:
+    """What to put in place of each parametrized tensor: one name for each module that has it, also where it is tied."""
+    values: dict[Module, Tensor] = {}
+    names: dict[tuple[Module, str], tuple[str, Module]] = {}
+    for named in named_chains(model, remove_duplicate=False):
+        # A stand-in for a tensor of torch's engine would be written through its inverse; its cache serves there.
+        if isinstance(named.chain, ParametrizationList):
+            names.setdefault((named.module, named.tensor_name), (named.name, named.chain))
+            if named.chain not in values:
+                values[named.chain] = look(named.chain)
+    return {name: values[chain] for name, chain in names.values()}
+
+
+def _copied_buffers(model: Module) -> dict[str, Tensor]:
+    """A copy for each buffer, the same one where it is shared; one name for each module that has it."""
+    copies: dict[Tensor, Tensor] = {}
+    return {
+        f"{path}.{name}".lstrip("."): copies.setdefault(buffer, buffer.clone())
+        for path, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    }
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
-    """The median time of a call, after one that does not count."""
+    """The shortest time of a call, after one that does not count."""
     call()
     runs: list[float] = []
     begun = _now(device)
@@ -138,7 +159,7 @@ def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
         ended = _now(device)
         runs.append(ended - begun)
         begun = ended
-    return median(runs)
+    return min(runs)
 
 
 def _now(device: torch.device) -> float:
@@ -165,10 +186,6 @@ def _as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(sample, Mapping):
         return (), dict(sample)
     return tuple(sample) if isinstance(sample, tuple | list) else (sample,), {}
-
-
-def _copied_buffers(module: Module) -> dict[str, Tensor]:
-    return {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
 
 
 def _device_of(named: Named) -> torch.device:
