@@ -1,4 +1,4 @@
-"""Hundreds of damaged and hostile files (tests/files/damage.py), tried in a process with little memory."""
+"""Hundreds of damaged and hostile files (tests/files/damaged.py), tried in a process with little memory."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.files.damage import MAY, MUST
+from tests.files.damaged import MAY, MUST
 
 ROOT = Path(__file__).parents[2]
 

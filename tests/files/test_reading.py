@@ -81,7 +81,7 @@ def test_a_name_that_is_not_there_is_a_key_error(saved: Path) -> None:
         assert len(file) == 2
         with pytest.raises(KeyError):
             file["nobody"]
-        with pytest.raises(FileError, match="'bias' .* is not parametrized"):
+        with pytest.raises(FileError, match=r"'bias' .* is not parametrized"):
             file["bias"].chain()
         assert (file["bias"].recipe, file.version, file.path) == ([], pf.__version__, saved)
 
@@ -104,12 +104,12 @@ def test_errors_name_the_file_the_tensor_and_the_step(saved: Path) -> None:
         ('"name":"LowRank","arguments":{}', "'LowRank' needs an argument 'rank'"),
         (
             '"name":"LowRank","arguments":{"rank":1}',
-            "LowRank has the raw tensors original0, original1, but 'original' is",
+            "has the raw tensors original0, original1, but 'original' is",
         ),
         ('"name":"Flatten","arguments":{"constraint":1}', "Flatten expects a constraint, got 1"),
         (
             '"name":"Masked","arguments":{"mask":{"tensor":"mask"}}',
-            "an argument is the tensor '0.mask', which is not stored",
+            "is the tensor '0.mask', which is not stored",
         ),
         ('"name":"Orthogonal","arguments":{}', "missing: '0.base'"),
         ('"name":"Nobody","arguments":{}', "'Nobody', which is none of paraform's"),
@@ -140,33 +140,38 @@ def test_a_small_file_does_not_ask_for_a_large_value(tmp_path: Path) -> None:
     edited(tmp_path / "model.safetensors", '"shape":[3,40000]', '"shape":[40000,40000]')
     with (
         SavedFile(tmp_path / "model.safetensors") as saved,
-        pytest.raises(FileError, match="its value takes 6400000000"),
+        pytest.raises(FileError, match="value takes 6400000000"),
     ):
         saved["weight"].chain()
 
 
+_LOOKS = """
+import sys
+from torch import nn
+from paraform.files import *
+
+for path in sys.argv[1:]:
+    saved = SavedFile(path)
+    for look in (saved["weight"].value, lambda: load(path, nn.Linear(3, 3))):
+        try:
+            look()
+        except FileError:
+            continue
+        raise AssertionError
+assert "evil" not in sys.modules
+"""
+
+
 def test_looking_into_a_file_imports_nothing_that_it_names(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit('executed')")
+    paths = []
     for name in ("evil", "evil.Evil", "os.system", "paraform.files.evil"):
-        edited(saved, '"name":"Skew"', f'"name":"{name}"')
-        code = (
-            "import sys; from torch import nn; from paraform.files import *\n"
-            "before = set(sys.modules)\n"
-            "for look in (lambda saved: [x.value() for x in saved], lambda saved: load(saved.path, nn.Linear(3, 3))):\n"
-            "    try:\n        look(SavedFile(sys.argv[1]))\n        raise AssertionError\n    except FileError as error: pass\n"
-            "assert 'evil' not in sys.modules\n"
-        )
-        subprocess.run(
-            [sys.executable, "-c", code, str(saved)],
-            check=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": _path()},
-        )
-        edited(saved, f'"name":"{name}"', '"name":"Skew"')
-
-
-def _path() -> str:
-    return os.pathsep.join([str(Path(pf.__file__).parents[1]), "."])
+        paths.append(tmp_path / f"{name}.safetensors")
+        paths[-1].write_bytes(saved.read_bytes())
+        edited(paths[-1], '"name":"Skew"', f'"name":"{name}"')
+    path = os.pathsep.join([str(Path(pf.__file__).parents[1]), "."])
+    arguments = [sys.executable, "-c", _LOOKS, *map(str, paths)]
+    subprocess.run(arguments, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from paraform.files import FileError, layout, save, write_tensors, writing
+from paraform.files.entry import Spec
 
 SPECS = {"small": ((3,), torch.int8), "wide": ((2, 2), torch.float64), "none": ((0, 2), torch.float32)}
 TENSORS = [torch.tensor([1, 2, 3], dtype=torch.int8), torch.eye(2, dtype=torch.float64), torch.ones(0, 2)]
@@ -97,19 +98,14 @@ def test_a_stream_of_other_tensors_is_refused(tensors: list[Tensor], text: str, 
     ],
     ids=["dtype", "metadata", "no unicode", "header"],
 )
-def test_what_the_format_cannot_hold_is_refused(
-    specs: dict[str, tuple[tuple[int, ...], torch.dtype]], text: str, path: Path
-) -> None:
+def test_what_the_format_cannot_hold_is_refused(specs: dict[str, Spec], text: str, path: Path) -> None:
     with pytest.raises(FileError, match=text):
         write_tensors(path, specs, iter([]), {})
     assert list(path.parent.iterdir()) == []
 
 
 def test_one_tensor_is_in_memory_at_a_time(path: Path) -> None:
-    alive = 0
-
     def stream() -> Iterator[Tensor]:
-        nonlocal alive
         for _ in range(5):
             memory = bytearray(2**20)
             yield torch.frombuffer(memory, dtype=torch.uint8)
