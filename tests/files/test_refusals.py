@@ -219,27 +219,10 @@ def test_what_such_a_file_cannot_hold_is_refused_before_anything_is_written(name
     assert len(list(tmp_path.iterdir())) == 1
 
 
-DTYPES = [
-    "float64",
-    "float16",
-    "bfloat16",
-    "complex64",
-    "complex128",
-    "complex32",
-    "int8",
-    "uint8",
-    "int16",
-    "int32",
-    "int64",
-    "uint16",
-    "uint32",
-    "uint64",
-    "bool",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
-]
+DTYPES = (
+    "float64 float16 bfloat16 complex64 complex128 complex32 int8 uint8 int16 int32 int64 uint16 uint32 uint64 bool "
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz"
+)
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -250,7 +233,7 @@ def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 def test_every_dtype_shape_and_layout_comes_back(tmp_path: Path) -> None:
     def make(fill: int) -> nn.Module:
         model = nn.Module()
-        for name in DTYPES:
+        for name in DTYPES.split():
             dtype = getattr(torch, name)
             entries = torch.full((16 * dtype.itemsize,), fill, dtype=torch.uint8)
             numbers = (entries * 0 + (entries != 0)) if dtype == torch.bool else entries

@@ -178,8 +178,13 @@ CHANGES: dict[str, tuple[Callable[[], nn.Module], Change]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("onto", ["plain", "meta", "constrained"])
+@pytest.mark.parametrize(
+    ("name", "onto"),
+    [
+        *((name, "plain") for name in CHANGES),
+        *((name, onto) for name in ("nested", "mask in blocks", "buffer", "LSTM") for onto in ("meta", "constrained")),
+    ],
+)
 def test_models_come_back_whole(name: str, onto: str, tmp_path: Path) -> None:
     make, change = CHANGES[name]
     torch.manual_seed(0)

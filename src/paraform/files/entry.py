@@ -155,19 +155,19 @@ def read_contents(text: str) -> Contents:
     Raises:
         FileError: they are not as :func:`paraform.save` writes them.
     """
-    data = load_json(text, "Its recipe")
+    data = load_json(text, "its recipe")
     if not isinstance(data, dict):
-        raise FileError(f"Its recipe is to be an object of JSON's, got {type(data).__name__}.")
+        raise FileError(f"its recipe is to be an object of JSON's, got {type(data).__name__}.")
     number = data.get("format")
     if type(number) is int and number > FORMAT:
         raise FileError(
-            f"Its recipe is of format {number}, written by paraform {printable(data.get('version'))}; this paraform "
+            f"its recipe is of format {number}, written by paraform {printable(data.get('version'))}; this paraform "
             f"reads formats up to {FORMAT}. Update it."
         )
     if type(number) is not int or number < 1:
-        raise FileError(f"Its recipe is to have a format number, got {printable(number)}.")
+        raise FileError(f"its recipe is to have a format number, got {printable(number)}.")
     kinds = {"version": str, "names": list, "parametrized": dict, "ties": dict, "shared": dict, "pairs": list}
-    _require_keys(data, {"format": int, **kinds}, {}, "Its recipe")
+    _require_keys(data, {"format": int, **kinds}, {}, "its recipe")
     names = _strings(data["names"], "names")
     return Contents(
         version=data["version"],
@@ -195,25 +195,25 @@ def _require_keys(data: Any, needed: Mapping[str, type], optional: Mapping[str, 
 def _strings(values: list[Any], what: str) -> tuple[str, ...]:
     for value in values:
         if not isinstance(value, str):
-            raise FileError(f"Its recipe has {what} that are no strings but {type(value).__name__}.")
+            raise FileError(f"its recipe has {what} that are no strings but {type(value).__name__}.")
     if len(set(values)) < len(values):
-        raise FileError(f"Its recipe has one of its {what} twice.")
+        raise FileError(f"its recipe has one of its {what} twice.")
     return tuple(values)
 
 
 def _links(data: dict[str, Any], what: str) -> dict[str, str]:
     for name, target in data.items():
         if not isinstance(target, str):
-            raise FileError(f"Its recipe has {what} of '{printable(name)}' as {type(target).__name__}, not a name.")
+            raise FileError(f"its recipe has {what} of '{printable(name)}' as {type(target).__name__}, not a name.")
         if target in data:
             raise FileError(
-                f"Its recipe says in {what} that '{printable(name)}' is '{printable(target)}', which is another again."
+                f"its recipe says in {what} that '{printable(name)}' is '{printable(target)}', which is another again."
             )
     return dict(data)
 
 
 def _entry(data: Any, name: str) -> Entry:
-    what = f"The recipe of '{printable(name)}'"
+    what = f"the recipe of '{printable(name)}'"
     _require_keys(data, {"shape": list, "dtype": str, "chain": list}, {"unsafe": bool}, what)
     dtype = _VALUE_DTYPES.get(data["dtype"])
     if dtype is None:

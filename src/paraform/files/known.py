@@ -177,7 +177,7 @@ def entry_named(name: str) -> Known:
     entry = _OURS.get(name) or _theirs.get(name)
     if entry is None:
         raise FileError(
-            f"It names a parametrization '{printable(name)}', which is none of paraform's and is not registered. If it "
+            f"it names a parametrization '{printable(name)}', which is none of paraform's and is not registered. If it "
             f"is one of yours, give it this name before loading: paraform.saved_as('{printable(name)}', ...)."
         )
     return entry

@@ -67,7 +67,7 @@ def load(path: str | os.PathLike[str], model: M) -> M:
     """
     if not isinstance(model, Module):
         raise TypeError(f"Expected a path and then an nn.Module to load into, got {type(model).__name__}.")
-    with SavedFile(path) as saved:
+    with SavedFile(path) as saved, torch.inference_mode(False):  # what is made under inference mode could never train
         where = f"Cannot load '{printable(path)}' into this {type(model).__name__}"
         fit = fitted(saved, model)
         if fit.problems:

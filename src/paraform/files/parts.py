@@ -39,7 +39,7 @@ def blank(
 
     def tensor(key: str, is_read: bool) -> Tensor:
         if key not in specs:
-            raise FileError(f"The recipe says that an argument is the tensor '{printable(key)}', which is not stored.")
+            raise FileError(f"the recipe says that an argument is the tensor '{printable(key)}', which is not stored.")
         return numbers(key) if is_read else _empty(specs[key].shape, specs[key].dtype)
 
     steps: dict[str, Module] = {}
@@ -129,7 +129,7 @@ def _originals(entry: Entry, specs: Mapping[str, Spec], raws: Any, dtype: torch.
     count = sum(key.startswith("original") for key in specs)
     names = original_names("original" in specs, count)
     if not count or any(name not in specs for name in names):
-        raise FileError(f"The raw tensors are not stored: there is {_listed(specs)}.")
+        raise FileError(f"the raw tensors are not stored: there is {_listed(specs)}.")
     if raws is None:
         found = [specs[name] for name in names]
         raws = [_empty(spec.shape, dtype if spec.dtype == entry.dtype else spec.dtype) for spec in found]
@@ -163,7 +163,7 @@ def check_against(chain: Module, specs: Mapping[str, Spec], *, exactly: bool = F
     if own.keys() != specs.keys():
         missing, extra = own.keys() - specs.keys(), specs.keys() - own.keys()
         raise FileError(
-            "What is stored is not what the recipe needs"
+            "what is stored is not what the recipe needs"
             + (f"; missing: {_listed(missing)}" if missing else "")
             + (f"; without use: {_listed(extra)}" if extra else "")
             + "."
@@ -175,7 +175,7 @@ def check_against(chain: Module, specs: Mapping[str, Spec], *, exactly: bool = F
         is_alike = tensor.dtype == spec.dtype if exactly else kind(tensor.dtype) == kind(spec.dtype)
         if tuple(tensor.shape) != spec.shape or not is_alike:
             raise FileError(
-                f"The recipe needs {tensor.dtype} of shape {tuple(tensor.shape)} as '{printable(key)}', but "
+                f"the recipe needs {tensor.dtype} of shape {tuple(tensor.shape)} as '{printable(key)}', but "
                 f"{spec.dtype} of shape {spec.shape} is stored."
             )
 

@@ -183,7 +183,7 @@ def _built(data: Any, like: Tensor, tensor: Callable[[str, bool], Tensor], path:
     who = printable(name)
     if entry.function is not None:
         if arguments:
-            raise FileError(f"The function '{who}' takes no arguments, got {_names(arguments)}.")
+            raise FileError(f"the function '{who}' takes no arguments, got {_names(arguments)}.")
         function = entry.function
         inverse = vars(function).get("right_inverse")
         return Function(function.function, inverse)
@@ -235,7 +235,7 @@ def _built_set(data: Any, read: Callable[[Any], Any]) -> torch_sets.Constraint:
         raise FileError(f"'{printable(name)}' is no set of torch.distributions that has a map.")
     if not isinstance(known, type):
         if arguments:
-            raise FileError(f"The set '{name}' takes no arguments, got {_names(arguments)}.")
+            raise FileError(f"the set '{name}' takes no arguments, got {_names(arguments)}.")
         return known  # type: ignore[no-any-return]
     constraint = known(**{key: read(value) for key, value in arguments.items()})
     return constraint  # type: ignore[no-any-return]

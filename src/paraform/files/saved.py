@@ -64,10 +64,7 @@ class SavedFile:
             self._keys = _keys(self._contents, self._file)
         except FileError as error:
             self._file.close()
-            where = self._file.where
-            if str(error).startswith(where):
-                raise
-            raise FileError(f"{where}: {error}") from error
+            raise FileError(f"{self._file.where}: {error}") from error
         except BaseException:
             self._file.close()
             raise
@@ -182,7 +179,7 @@ class SavedTensor:
         """
         if self._entry is None:
             raise FileError(f"'{printable(self.name)}' of '{printable(self._saved.path)}' is not parametrized.")
-        with self._explained():
+        with self._explained(), torch.inference_mode(False):
             self._check_size()
             chain = blank(self._entry, self._stored, self._read)
             check_against(chain, self._stored, exactly=True)

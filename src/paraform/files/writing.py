@@ -84,9 +84,7 @@ def _header(
         if dtype not in CODES:
             raise FileError(f"{where}: '{printable(key)}' is {dtype}, which safetensors files cannot hold; convert it.")
         if key == METADATA or not _is_unicode(key):
-            raise FileError(
-                f"{where}: no tensor of a safetensors file can have the name '{printable(key)}'; rename it."
-            )
+            raise FileError(f"{where}: '{printable(key)}' is no name for a tensor of a safetensors file; rename it.")
     for key in sorted(specs, key=lambda key: -specs[key][1].itemsize):
         offsets[key], end = end, end + bytes_of(*specs[key])
     entries = {

@@ -71,6 +71,8 @@ class _SpectralNorm(nn.Module):
     @torch.no_grad()
     def _improve(self, weight: Tensor, iterations: int) -> None:
         # Detached: no_grad does not stop forward-mode differentiation, and the vectors are constants to it as well.
+        if weight.is_meta:
+            return  # there is nothing to estimate, and operations without numbers take long
         matrix = _matrix(weight.detach().to(working_dtype(weight.dtype)), self.dim)
         v = self._v.to(matrix.dtype)
         for _ in range(iterations):
