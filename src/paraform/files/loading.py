@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from ..parametrize import ParametrizationList
 from ..parametrize.assembly import install
+from ..parametrize.owners import modules_alive
 from ..parametrize.tensors import hold
 from ..parametrize.together import unchanged_on_failure
 from .errors import FileError
@@ -85,8 +86,9 @@ def _put_on(model: Module, fit: Fit) -> None:
     """Make ``model`` one that has a place for each number."""
     for place, target in fit.ties:
         _tie(place, target)
+    alive = modules_alive() if fit.chains else []
     for place, chain in fit.chains:
-        tensor = install(place.module, place.name, chain)
+        tensor = install(place.module, place.name, chain, alive)
         device = torch.device("cpu") if tensor.is_meta else tensor.device
         _take_for_original(chain, tensor)
         _make_real("", chain, device, chain.state_dict(), {})

@@ -76,7 +76,7 @@ def _empty(shape: Any, dtype: torch.dtype) -> Tensor:
 
 def _taught(step: Module, like: Tensor, name: str) -> Any:
     """What the inverse of ``step`` makes of a value without numbers: it learns a shape, and where tensors are to be."""
-    if not any(hasattr(module, "learned") for module in step.modules()):
+    if not hasattr(step, "right_inverse") or not any(hasattr(module, "learned") for module in step.modules()):
         return None
     try:
         with torch.inference_mode(False), torch.no_grad(), _on_meta(step):

@@ -85,7 +85,7 @@ def described(step: Module) -> dict[str, Any]:
 def _arguments(thing: Any, cls: type, skip: int = 0) -> dict[str, Any]:
     """The arguments of the constructor of ``cls`` that differ from their defaults, from the attributes of ``thing``."""
     arguments = {}
-    for argument in list(inspect.signature(cls).parameters.values())[int(skip) :]:
+    for argument in list(_parameters(cls).values())[int(skip) :]:
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
             raise FileError(
                 f"{cls.__name__} takes {argument}, which no attribute tells; give the class a method saved_arguments() "
@@ -100,6 +100,11 @@ def _arguments(thing: Any, cls: type, skip: int = 0) -> dict[str, Any]:
         if isinstance(value, Tensor) or type(value) is not type(argument.default) or value != argument.default:
             arguments[argument.name] = value
     return arguments
+
+
+def _parameters(cls: Any) -> Mapping[str, inspect.Parameter]:
+    """Those of the constructor. (That of ``nn.Module``, where a class has none, takes anything and means nothing.)"""
+    return {} if cls.__init__ is Module.__init__ else inspect.signature(cls).parameters
 
 
 def _data(value: Any, name: str, owner: Any) -> Any:
@@ -238,7 +243,7 @@ def _built_set(data: Any, read: Callable[[Any], Any]) -> torch_sets.Constraint:
 
 def _check_arguments(entry: Known, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that the constructor does not have, and of paraform's own those of another type."""
-    parameters = dict(list(inspect.signature(entry.cls).parameters.items())[int(entry.takes_weight) :])
+    parameters = dict(list(_parameters(entry.cls).items())[int(entry.takes_weight) :])
     for name, value in arguments.items():
         if name not in parameters:
             raise FileError(

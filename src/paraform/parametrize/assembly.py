@@ -59,10 +59,16 @@ def assembled(
     return chain
 
 
-def install(module: Module, name: str, chain: ParametrizationList) -> Tensor:
+def install(module: Module, name: str, chain: ParametrizationList, alive: Sequence[Module] | None = None) -> Tensor:
     """Let ``chain`` be what the plain tensor ``name`` of ``module`` is, here and on every module that shares it.
 
     The tensor that it displaces is returned; the chain may take it for its original.
+
+    Args:
+        module: the module.
+        name: the name of a parameter or buffer of it.
+        chain: what is to be there.
+        alive: see :func:`owners_of_tensor`.
 
     Raises:
         ValueError, RuntimeError: ``register_parametrization`` would refuse the module or the tensor too.
@@ -75,7 +81,7 @@ def install(module: Module, name: str, chain: ParametrizationList) -> Tensor:
         if hasattr(step, "check_layer"):
             step.check_layer(module, name)  # type: ignore[operator]
     # Nothing here may hold the tensor before: whoever does is counted.
-    owners = owners_of_tensor(module, name, chain)
+    owners = owners_of_tensor(module, name, chain, alive)
     classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
     tensor = held(module, name)
     chain.train(module.training)

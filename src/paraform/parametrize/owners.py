@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,21 +19,32 @@ Owner = tuple[Module, str]
 """A module, and the name under which it holds the thing in question."""
 
 
-def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list[Owner]:
+def owners_of_tensor(
+    module: Module, name: str, parametrization: Module, alive: Sequence[Module] | None = None
+) -> list[Owner]:
     """Every module that holds the parameter or buffer ``name`` of ``module``, this one first.
 
     They are to be parametrized together: what is written into the tensor is written for all of them. What
     ``parametrization`` holds itself is not counted, for it means the raw tensor.
+
+    Args:
+        module: a module that holds it.
+        name: its name there.
+        parametrization: what is to be put on it.
+        alive: :func:`modules_alive`, for a caller who asks for many tensors and so looks around once.
 
     Raises:
         ValueError: one of them is a chain, whose raw tensor this is, or another tensor lies in the same memory.
     """
     own: Owner = (module, name)
     holder = _holder(module, name)
-    if not _shares_storage(holder[name]) and (_is_held_once(holder, name) or _is_in_no_other_dictionary(holder, name)):
+    if not _shares_storage(holder[name]) and (
+        _is_held_once(holder, name) or (alive is None and _is_in_no_other_dictionary(holder, name))
+    ):
         return [own]
     tensor, inside = holder[name], set(parametrization.modules())
-    others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
+    found = _other_owners(tensor, own) if alive is None else _others_among(alive, tensor, own)
+    others = [owner for owner in found if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
         if held(owner, other) is not tensor:
@@ -48,6 +59,12 @@ def owners_of_tensor(module: Module, name: str, parametrization: Module) -> list
                 f"first would overwrite those of the second. Give {title(module)} a clone first."
             )
     return [own, *others]
+
+
+def modules_alive() -> list[Module]:
+    """All modules that there are, but for those that only wait to be collected."""
+    gc.collect()
+    return list(_modules_alive())
 
 
 def held(module: Module, name: str) -> Tensor:
@@ -96,14 +113,18 @@ def _other_owners(tensor: Tensor, own: Owner) -> list[Owner]:
     return others
 
 
+def _others_among(alive: Iterable[Module], tensor: Tensor, own: Owner) -> list[Owner]:
+    return [owner for owner in _owners(tensor, alive) if owner != own and not _is_left_over(owner[0])]
+
+
 def _is_left_over(module: Module) -> bool:
     """Whether ``module`` is a chain that is on no module any more: ``cached()`` keeps the chains that it has read."""
     return _is_chain(module) and not is_submodule(module)
 
 
-def _owners(tensor: Tensor) -> Iterator[Owner]:
+def _owners(tensor: Tensor, alive: Iterable[Module] | None = None) -> Iterator[Owner]:
     shares = _shares_storage(tensor)
-    for module in _modules_alive():
+    for module in _modules_alive() if alive is None else alive:
         for holder in ("_parameters", "_buffers"):
             for name, other in _children(module, holder).items():
                 if other is tensor or (shares and overlap(tensor, other)):

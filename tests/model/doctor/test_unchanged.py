@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import paraform as pf
 from paraform import cached, register_parametrization
-from paraform.model.doctor import doctor
+from paraform.model.doctor import doctor, forward
+from paraform.parametrize import cache
 
 
 class Noisy(nn.Module):
@@ -88,6 +89,27 @@ def test_what_the_caller_has_cached_is_neither_recomputed_nor_lost() -> None:
         assert doctor(model, sample=sample).codes == ()
         assert model[0].weight is kept
     assert doctor(model, sample=sample).codes == ("PF501",)
+
+
+def test_nothing_is_left_in_a_cache_of_the_callers() -> None:
+    model = nn.Sequential(register_parametrization(nn.Linear(4, 4), "weight", pf.Skew()))
+    with cached():
+        assert model[0].weight is model[0].weight
+        (scope,) = cache.thread.scopes
+        before = dict(scope._records)
+        doctor(model, sample=torch.ones(1, 4))
+        assert cache.thread.scopes == [scope]
+        assert scope._records == before
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_copy_that_is_run_has_the_modes_of_the_model(training: bool) -> None:
+    model = nn.utils.parametrizations.spectral_norm(nn.LSTM(4, 4), "weight_hh_l0").train(training)
+    before = model.parametrizations.weight_hh_l0[0]._u.clone()
+    copy = forward._copy(model)
+    assert [module.training for module in copy.modules()] == [training] * len(list(model.modules()))
+    assert [module.training for module in model.modules()] == [training] * len(list(model.modules()))
+    assert torch.equal(model.parametrizations.weight_hh_l0[0]._u, before)
 
 
 def test_a_chain_that_raises_is_a_finding_and_the_others_are_examined() -> None:

@@ -167,9 +167,9 @@ def _unread(model: Module) -> Iterator[None]:
 def _run(model: Any, sample: Any) -> _Pass:
     """A forward pass of a copy, with the random numbers that each of its passes gets."""
     seen = _Pass()
-    arguments = tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), sample)
-    args = arguments if isinstance(arguments, tuple) else () if isinstance(arguments, Mapping) else (arguments,)
-    named = arguments if isinstance(arguments, Mapping) else {}
+    args = () if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else (sample,)
+    named = dict(sample) if isinstance(sample, Mapping) else {}
+    args, named = tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), (args, named))
     torch.manual_seed(0)
     with _eager(), _Counting(model, seen):
         begin = time.perf_counter()
