@@ -182,8 +182,8 @@ def test_markup_of_a_path_or_a_chain_is_text(model_and_path: tuple[Network, Path
         recipe["parametrized"]["head.weight"]["chain"][0]["name"] = "mylab.[red]Strange"
 
     path = edited(model_and_path[1], strange)
-    path = path.rename(path.with_name("[red]named[/]"))
+    path = path.rename(path.with_name("[bold]named"))
     for columns in ("300", "60"):  # as a table, and as paragraphs
         shown = run("inspect", path, FORCE_COLOR="1", NO_COLOR="1", COLUMNS=columns).stdout
-        assert "[red]named[/]" in shown.replace("\n", "")
+        assert "[bold]named" in shown.replace("\n", "")
         assert "mylab.[red]Strange()" in shown
