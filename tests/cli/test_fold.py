@@ -198,7 +198,7 @@ def test_memory_is_that_of_a_tensor_not_that_of_the_file(model_and_path: tuple[N
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert out.stat().st_size > FILE
-    assert int(folded.stderr.splitlines()[-1]) < FILE / 2
+    assert int(folded.stderr.splitlines()[-1]) < 0.75 * FILE
     expected = layers[0].weight
     with safe_open(out, "pt") as file:
         assert torch.equal(file.get_tensor("0.weight"), expected)

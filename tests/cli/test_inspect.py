@@ -175,3 +175,15 @@ def test_names_of_a_file_say_nothing_to_the_terminal(tmp_path: Path) -> None:
     result = run("inspect", tmp_path / "hostile.safetensors", "--json")
     assert result.stdout.isascii()
     assert len(json.loads(result.stdout)["parametrized"]) == len(HOSTILE)
+
+
+def test_markup_of_a_path_or_a_chain_is_text(model_and_path: tuple[Network, Path]) -> None:
+    def strange(_: Any, recipe: Any) -> None:
+        recipe["parametrized"]["head.weight"]["chain"][0]["name"] = "mylab.[red]Strange"
+
+    path = edited(model_and_path[1], strange)
+    path = path.rename(path.with_name("[bold]named"))
+    for columns in ("300", "60"):  # as a table, and as paragraphs
+        shown = run("inspect", path, FORCE_COLOR="1", NO_COLOR="1", COLUMNS=columns).stdout
+        assert "[bold]named" in shown.replace("\n", "")
+        assert "mylab.[red]Strange()" in shown
