@@ -64,7 +64,7 @@ def test_the_weights_are_in_their_sets_after_training(readme: Any) -> None:
 
 
 def test_the_file_tells_its_contents_without_the_model(readme: Any) -> None:
-    folder, trained, _ = readme
+    folder, _, _ = readme
     found = json.loads(paraform("inspect", str(folder / "model.safetensors"), "--json").stdout)
     assert "lstm.weight_hh_l0" in json.dumps(found)
     assert (folder / "report.html").stat().st_size > 10_000
