@@ -121,7 +121,7 @@ def _timed(
         for handle in handles:
             handle.remove()
     called = [layer for layer in layers if layer in passes[-1]]
-    return {layer: min(mean(each[layer]) for each in passes if layer in each) for layer in called}
+    return {layer: min(sum(each[layer]) / len(each[layer]) for each in passes if layer in each) for layer in called}
 
 
 def _values(model: Module) -> dict[str, Tensor]:
