@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ Owner = tuple[Module, str]
 
 
 def owners_of_tensor(
-    module: Module, name: str, parametrization: Module, alive: Sequence[Module] | None = None
+    module: Module, name: str, parametrization: Module, alive: Iterable[ref[Module]] | None = None
 ) -> list[Owner]:
     """Every module that holds the parameter or buffer ``name`` of ``module``, this one first.
 
@@ -43,8 +44,9 @@ def owners_of_tensor(
     ):
         return [own]
     tensor, inside = holder[name], set(parametrization.modules())
-    found = _other_owners(tensor, own) if alive is None else _others_among(alive, tensor, own)
-    others = [owner for owner in found if owner[0] not in inside]
+    if alive is not None and not any(owner != own for owner in _owners(tensor, _those(alive))):
+        return [own]
+    others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
         if held(owner, other) is not tensor:
@@ -61,10 +63,13 @@ def owners_of_tensor(
     return [own, *others]
 
 
-def modules_alive() -> list[Module]:
-    """All modules that there are, but for those that only wait to be collected."""
-    gc.collect()
-    return list(_modules_alive())
+def modules_alive() -> list[ref[Module]]:
+    """All modules that there are now. None is kept alive by that."""
+    return [ref(module) for module in _modules_alive()]
+
+
+def _those(alive: Iterable[ref[Module]]) -> Iterator[Module]:
+    return (module for module in (reference() for reference in alive) if module is not None)
 
 
 def held(module: Module, name: str) -> Tensor:
@@ -111,10 +116,6 @@ def _other_owners(tensor: Tensor, own: Owner) -> list[Owner]:
         gc.collect()  # what is only waiting to be collected owns nothing
         others = [owner for owner in _owners(tensor) if owner != own and not _is_left_over(owner[0])]
     return others
-
-
-def _others_among(alive: Iterable[Module], tensor: Tensor, own: Owner) -> list[Owner]:
-    return [owner for owner in _owners(tensor, alive) if owner != own and not _is_left_over(owner[0])]
 
 
 def _is_left_over(module: Module) -> bool:
