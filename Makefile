@@ -32,6 +32,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m tests.complaints.page
 	$(BIN)/python -m tests.constraints.pages
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m tests.report.picture
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -42,7 +42,9 @@ def test_the_stand_in_has_every_name_of_torchs_module() -> None:
     assert set(torch.nn.utils.parametrizations.__all__) <= set(paraform.parametrizations.__all__)
 
 
-README_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+# The section on whole models has a test of its own, test_whole_models.py, which runs its commands too.
+README = re.sub("## Whole models.*?\n## ", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+README_CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(README_CODE)))

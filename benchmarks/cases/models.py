@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import cached as torchs_cached
 
 import paraform as pf
+from paraform.model import fold
 
 from ..timing import calmer_half, matmul, median_ratio, time_together
 from .case import NOT_SLOWER, Case, Limit, Make, Shape, Subject
@@ -121,7 +122,7 @@ def evaluated(prepare: Callable[[nn.Linear], object]) -> Make:
 
 
 def made_plain_again(layer: nn.Linear) -> None:
-    pf.remove_parametrizations(ours(layer), "weight")
+    fold(ours(layer))
 
 
 def constraint(shape: Shape) -> pf.Constraint:

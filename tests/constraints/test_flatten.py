@@ -105,6 +105,12 @@ def test_another_kernel_with_the_same_matrix_is_refused() -> None:
     ("error", "words", "mistake"),
     [
         (TypeError, r"expects a constraint, got <class .*Orthogonal'>; write Flatten\(", lambda: Flatten(Orthogonal)),
+        (TypeError, r"Flatten expects a dimension as an int, got 1.5", lambda: Flatten(Orthogonal(), dim=1.5)),
+        (
+            ValueError,
+            r"Flatten\(Orthogonal\(\), dim=2\) expects .* a dimension 2",
+            lambda: Flatten(Orthogonal(), 2).dof((3, 3)),
+        ),
         (ValueError, r"Flatten\(Orthogonal\(\)\) expects matrices", lambda: Flatten(Orthogonal()).sample((3,))),
         (ValueError, r"square matrices, .* got shape \(4, 6\)", lambda: Flatten(Skew()).dof((4, 2, 3))),
     ],

@@ -145,7 +145,11 @@ def shrink(x: Tensor) -> Tensor:
     return x / 2
 
 
-@pytest.mark.parametrize("given", [shrink, (torch.exp, torch.log), pf.Function(torch.sinh, torch.asinh)], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [shrink, (torch.exp, torch.log), pf.Function(torch.sinh, torch.asinh)],
+    ids=["function", "pair", "Function"],
+)
 def test_functions_come_back_by_their_name(given: object, tmp_path: Path) -> None:
     saved_as("mylab.function", given)
     model = nn.Linear(4, 4)

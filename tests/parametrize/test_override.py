@@ -151,3 +151,13 @@ def test_a_stand_in_reaches_data_parallels_replicas_and_code_that_torch_compile_
         return torch.func.functional_call(model, {"layer.weight": W}, torch.ones(1, 3)) + 1
 
     assert torch.equal(run(torch.zeros(3, 3)), torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("names", [["0.weight"], ["1.weight"]], ids=str)
+def test_a_module_under_two_names_is_itself_again_after_the_call(names: list[str]) -> None:
+    layer = parametrize.register_parametrization(nn.Linear(2, 2, bias=False), "weight", Symmetric())
+    model, before = nn.Sequential(layer, layer), layer.weight.detach().clone()
+    W = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
+    y = parametrize.functional_call(model, dict.fromkeys(names, W), torch.ones(1, 2))
+    assert torch.equal(y, torch.tensor([[2.0, 2.0]]))  # W W = 2 I
+    assert torch.equal(layer.weight, before)

@@ -9,17 +9,33 @@ if TYPE_CHECKING:
 # What the `tools` extra brings. It is imported when a command runs, so that `import paraform` stays light.
 TOOLS = {"jinja2", "matplotlib", "rich", "safetensors", "sklearn", "typer"}
 
+SAVED, MODELS = "Saved models", "Models"
+
 
 def app() -> "typer.Typer":
     """The command line as a typer application."""
     import typer
 
+    from paraform.cli.check import check
+    from paraform.cli.convert import convert
     from paraform.cli.demo import demo
+    from paraform.cli.doctor import doctor
+    from paraform.cli.fold import fold
+    from paraform.cli.group import Commands
+    from paraform.cli.inspect import inspect
+    from paraform.cli.report import report
+    from paraform.cli.version import version
 
-    commands = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-    # With a callback typer keeps `demo` a subcommand, even while it is the only one.
-    commands.callback(help="Structure for the parameters of PyTorch models.")(lambda: None)
-    commands.command()(demo)
+    commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+    commands.callback(help="Structure for the parameters of PyTorch models.")(version)
+    # In the order in which `paraform --help` lists them.
+    commands.command(rich_help_panel=SAVED)(inspect)
+    commands.command(rich_help_panel=SAVED)(check)
+    commands.command(rich_help_panel=SAVED)(fold)
+    commands.command(rich_help_panel=SAVED)(report)
+    commands.command(rich_help_panel=SAVED)(convert)
+    commands.command(rich_help_panel=MODELS)(doctor)
+    commands.command(rich_help_panel=MODELS)(demo)
     return commands
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .base import Constraint
+from .shapes import require_dim
 from .view import View
 
 
@@ -11,7 +13,8 @@ class Flatten(View):
 
     Shape: ``(m, *)``, at least two dimensions, to the same; ``constraint`` sees ``(m, n)`` with all but the first
     flattened into ``n``: a row for each output channel. Its product with a patch of the input is the output at one
-    place. A transposed convolution has its input channels first: there, they are the rows.
+    place. A transposed convolution has its input channels first: there, they are the rows, and with ``dim=1`` the
+    output channels.
 
     It is not the convolution of whole images, whose norm may be larger, for patches overlap: by up to
     :math:`\sqrt{k_h k_w}` for a kernel of that size, with zeros as padding. So ``Flatten(SpectralNorm(1 / 3))`` makes a
@@ -23,13 +26,14 @@ class Flatten(View):
 
     Args:
         constraint: what the matrix is to satisfy; with ``strict=True`` or not.
+        dim: the dimension that is to be the rows, negative ones counted from the end.
 
     Attributes:
         constraint: the same.
 
     Raises:
-        TypeError: ``constraint`` is no :class:`Constraint`.
-        ValueError: the tensor has fewer than two dimensions, or ``constraint`` refuses the matrix.
+        TypeError: ``constraint`` is no :class:`Constraint`, or ``dim`` is no int.
+        ValueError: the tensor has fewer than two dimensions, or none ``dim``, or ``constraint`` refuses the matrix.
 
     >>> from torch import nn
     >>> from paraform.constraints import Orthogonal
@@ -42,11 +46,30 @@ class Flatten(View):
 
     stacks = True
 
+    def __init__(self, constraint: Constraint, dim: int = 0) -> None:
+        super().__init__(constraint)
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"Flatten expects a dimension as an int, got {dim!r}; give the number of the rows' one.")
+        self.dim = dim
+
+    def hold_stack(self) -> None:
+        """Count the stack's dimension, where dimensions are counted from the front."""
+        super().hold_stack()
+        self.dim += self.dim >= 0
+
     def _seen(self, value: Tensor) -> Tensor:
-        return value.flatten(self._front + 1)
+        return value.movedim(self.dim, self._front).flatten(self._front + 1)
 
     def _back(self, seen: Tensor, shape: torch.Size) -> Tensor:
-        return seen.reshape(shape)
+        moved = torch.empty(shape, device="meta").movedim(self.dim, self._front).shape
+        return seen.reshape(moved).movedim(self._front, self.dim)
+
+    def _require_view(self, shape: torch.Size) -> None:
+        super()._require_view(shape)
+        require_dim(self, shape, self.dim)
+
+    def _arguments(self) -> str:
+        return f", dim={self.dim}" if self.dim else ""
 
     def check_layer(self, layer: nn.Module, tensor_name: str) -> None:
         """Refuse nothing: this is the way to constrain a kernel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,18 +70,21 @@ def save(model: Module, path: str | os.PathLike[str]) -> None:
         contents, tensors = _collected(model)
     except FileError as error:
         raise FileError(f"{where}: {error}") from error
+    write_contents(path, contents, tensors)
+
+
+@torch.no_grad()
+def write_contents(path: str | os.PathLike[str], contents: Contents, tensors: Mapping[str, Tensor]) -> None:
+    """Write a saved model: what its metadata say, and the tensors that are stored, by key."""
     specs = {key: _stored_spec(tensor) for key, tensor in tensors.items()}
-    with torch.no_grad():
-        write_tensors(path, specs, map(_as_stored, tensors.values()), {KEY: contents.as_text()})
+    write_tensors(path, specs, map(_as_stored, tensors.values()), {KEY: contents.as_text()})
 
 
 def _collected(model: Module) -> tuple[Contents, dict[str, Tensor]]:
     """What the metadata are to say, and the tensors that are stored, by key."""
-    from .. import __version__
-
     state: dict[str, Any] = dict(model.state_dict(keep_vars=True))
     for key, tensor in state.items():
-        _check_tensor(key, tensor)
+        check_tensor(key, tensor)
     chains = {named.name: named.chain for named in named_chains(model, remove_duplicate=False)}
     for name, parametrized in chains.items():
         if parametrized._non_persistent_buffers_set:
@@ -88,7 +92,21 @@ def _collected(model: Module) -> tuple[Contents, dict[str, Tensor]]:
                 f"'{printable(name)}' is parametrized, but a buffer that a state dict leaves out (persistent=False); "
                 f"make it a persistent one, or take its parametrizations off."
             )
-    names = plain_names(model, state)
+    return collected(plain_names(model, state), state, chains)
+
+
+def collected(
+    names: Sequence[str], state: Mapping[str, Tensor], chains: Mapping[str, Any]
+) -> tuple[Contents, dict[str, Tensor]]:
+    """What the metadata are to say, and the tensors that are stored, by key.
+
+    Args:
+        names: those of the plain model's state dict.
+        state: the parametrized model's state dict.
+        chains: the chains, by the plain name of their tensors.
+    """
+    from .. import __version__
+
     groups = grouped(state, names, chains)
     entries: dict[str, Entry] = {}
     ties: dict[str, str] = {}
@@ -97,14 +115,14 @@ def _collected(model: Module) -> tuple[Contents, dict[str, Tensor]]:
     kept: dict[str, Tensor] = {}
     for name in names:
         chain: Any = chains.get(name)
-        known = stored.setdefault(("name", _identity(state[name]) if chain is None else chain), name)
+        known = stored.setdefault(("name", identity(state[name]) if chain is None else chain), name)
         if known != name:
             ties[name] = known
             continue
         if chain is not None:
             entries[name] = _entry(chain, name, {own: state[key] for own, key in groups[name].items()})
         for key in groups[name].values():
-            holder = stored.setdefault(_identity(state[key]), key)
+            holder = stored.setdefault(identity(state[key]), key)
             if holder == key:
                 kept[key] = state[key]
             else:
@@ -113,7 +131,7 @@ def _collected(model: Module) -> tuple[Contents, dict[str, Tensor]]:
     return Contents(__version__, tuple(names), entries, ties, shared, pairs), kept
 
 
-def _check_tensor(key: str, tensor: Any) -> None:
+def check_tensor(key: str, tensor: Any) -> None:
     """Refuse, in words, what a safetensors file cannot hold."""
     what, advice = "", "convert it, or take it out of the state dict"
     if not isinstance(tensor, Tensor):
@@ -134,7 +152,7 @@ def _check_tensor(key: str, tensor: Any) -> None:
         raise FileError(f"'{printable(key)}' {what}; {advice}.")
 
 
-def _identity(tensor: Tensor) -> object:
+def identity(tensor: Tensor) -> object:
     """The same for what is one tensor, or lies in the same memory in the same way."""
     if not tensor.numel():
         return id(tensor)

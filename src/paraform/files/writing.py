@@ -6,7 +6,6 @@ import ctypes
 import errno
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -130,7 +129,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder to write into", str(target.parent))
     # A short name of its own: the longest that a folder takes is then free for the file itself.
-    new = target.with_name(f".paraform-{secrets.token_hex(8)}.tmp")
+    new = target.with_name(f".paraform-{os.urandom(8).hex()}.tmp")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with open(descriptor, "wb") as file:

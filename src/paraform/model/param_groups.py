@@ -42,9 +42,7 @@ def param_groups(model: Module, *, weight_decay: float) -> list[dict[str, Any]]:
     [(['bias'], 0.01), (['parametrizations.weight.original'], 0.0)]
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decays: dict[Parameter, bool] = {}
-    for parameter, means_something in _parameters(model):
-        decays[parameter] = decays.get(parameter, True) and means_something
+    decays = decays_something(model)
     return [
         {
             "params": (chosen := [parameter for parameter in decays if decays[parameter] is decayed]),
@@ -53,6 +51,14 @@ def param_groups(model: Module, *, weight_decay: float) -> list[dict[str, Any]]:
         }
         for decayed in (True, False)
     ]
+
+
+def decays_something(model: Module) -> dict[Parameter, bool]:
+    """Whether weight decay means something for each parameter of ``model``, in the order of :func:`param_groups`."""
+    decays: dict[Parameter, bool] = {}
+    for parameter, means_something in _parameters(model):
+        decays[parameter] = decays.get(parameter, True) and means_something
+    return decays
 
 
 def _parameters(module: Module) -> Iterator[tuple[Parameter, bool]]:
@@ -65,24 +71,25 @@ def _parameters(module: Module) -> Iterator[tuple[Parameter, bool]]:
         else:
             yield from _behind(chains[name])
     for child in module.children():
-        if child is not module._modules.get("parametrizations") or not chains:
+        if not chains or child is not module._modules["parametrizations"]:
             yield from _parameters(child)
 
 
 def _chains(module: Module) -> dict[str, Module]:
     """The chains on the tensors of ``module`` itself. (A wrapper, a compiled module say, may pass on another's.)"""
-    own = module._modules.get("parametrizations")
+    own = dict(module.named_children()).get("parametrizations")
     return dict(own.named_children()) if own is not None and is_parametrized(module) else {}
 
 
 def _behind(chain: Module) -> Iterator[tuple[Parameter, bool]]:
     originals = list(chain.parameters(recurse=False))
     for index, raw in enumerate(originals):
-        yield raw, all(_decays(step, index) for step in chain.children())
+        yield raw, all(decays_of(step, index) for step in chain.children())
     for step in chain.children():
         yield from ((parameter, False) for parameter in step.parameters())
 
 
-def _decays(step: Module, index: int) -> bool:
+def decays_of(step: Module, index: int) -> bool:
+    """Whether ``step`` says that shrinking its raw tensor at ``index`` shrinks its value."""
     declared: bool | tuple[bool, ...] = getattr(step, "decays", False)
     return declared[index] if isinstance(declared, tuple) else declared

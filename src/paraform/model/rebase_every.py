@@ -81,13 +81,17 @@ def rebase_every(optimizer: Optimizer, model: Module, steps: int = 1) -> Removab
         )
 
     hook = _Moves(model, steps, f"steps_since_rebase_{first}")
-    others = optimizer._optimizer_step_post_hooks.values()
-    if any(isinstance(other, _Moves) and other.count == hook.count for other in others):
+    if any(other.count == hook.count for other in moves_of(optimizer)):
         raise ValueError(
             f"This optimizer moves the bases of this {type(model).__name__} already; call remove() on the handle of "
             f"the earlier rebase_every first."
         )
     return optimizer.register_step_post_hook(hook)
+
+
+def moves_of(optimizer: Optimizer) -> list[_Moves]:
+    """What :func:`rebase_every` has put on ``optimizer``: each has its ``model`` and its number of ``steps``."""
+    return [hook for hook in optimizer._optimizer_step_post_hooks.values() if isinstance(hook, _Moves)]
 
 
 class _Moves:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from weakref import ref
 
 from torch import Tensor
 from torch.nn import Module
@@ -60,9 +59,7 @@ def assembled(
     return chain
 
 
-def install(
-    module: Module, name: str, chain: ParametrizationList, alive: Iterable[ref[Module]] | None = None
-) -> Tensor:
+def install(module: Module, name: str, chain: ParametrizationList, alive: Sequence[Module] | None = None) -> Tensor:
     """Let ``chain`` be what the plain tensor ``name`` of ``module`` is, here and on every module that shares it.
 
     The tensor that it displaces is returned; the chain may take it for its original.

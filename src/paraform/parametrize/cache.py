@@ -165,6 +165,23 @@ def _be_in(scopes: list[Scope]) -> None:
     thread.recent = {} if scopes else None
 
 
+@contextmanager
+def outside() -> Iterator[None]:
+    """Within it this thread is in no scope."""
+    scopes = thread.scopes
+    _be_in([])
+    try:
+        yield
+    finally:
+        _be_in(scopes)
+
+
+def is_kept(chain: ParametrizationList) -> bool:
+    """Whether this thread is in a scope that keeps the value of ``chain``."""
+    _drop_ended()
+    return any(scope.covers(chain) for scope in thread.scopes)
+
+
 def innermost(model: Module) -> Scope | None:
     """The scope of the forward pass of ``model`` that was entered last and not left."""
     scopes = [scope for scope in thread.scopes if scope.call is not None and scope.model is model]

@@ -67,6 +67,11 @@ class ParametrizationList(EditableSteps):
             for index, step in reversed(list(self._on())):
                 inverse = inverse_if_any(index, step, raw)
                 raw = raw if inverse is NotImplemented else inverse  # at registration, none means identity
+                if index and not isinstance(raw, Tensor):
+                    raise ValueError(
+                        f"The right_inverse of {title(step)} gives {len(as_tensors(raw))} tensors, which only the "
+                        "first parametrization of a chain can take. Put it first."
+                    )
             self.is_tensor = isinstance(raw, Tensor)
             raws = as_tensors(raw)
             self.ntensors = len(raws)

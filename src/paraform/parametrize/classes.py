@@ -248,8 +248,7 @@ def _refuse_scripting(self: Module) -> Module:
     """What torch.jit.script asks before it compiles: it can make nothing of a property that runs modules."""
     raise RuntimeError(
         f"torch.jit.script cannot compile {title(self)}, whose parametrized tensors are computed at each read. Use "
-        "torch.jit.trace or torch.export. Or compile a copy that is plain: copy.deepcopy(model), and on each "
-        "parametrized module of the copy remove_parametrizations(module, name)."
+        "torch.jit.trace or torch.export. Or compile a copy that is plain: paraform.fold(model, copy=True)."
     )
 
 

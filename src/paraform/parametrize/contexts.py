@@ -174,6 +174,15 @@ def cache_each_forward(model: Module) -> ForwardCache:
     return ForwardCache(model)
 
 
+def compute_at_each_read(model: Module) -> None:
+    """End :func:`cache_each_forward` on ``model`` and every module below it, also where nobody has the handle."""
+    for module in model.modules():
+        for hooks, ours in ((module._forward_pre_hooks, _enter_forward), (module._forward_hooks, _leave_forward)):
+            for key in [key for key, hook in hooks.items() if hook is ours]:
+                del hooks[key]
+                module._forward_hooks_always_called.pop(key, None)
+
+
 # Functions of a module, so that a model with these hooks can be copied and pickled.
 def _enter_forward(model: Module, _: Any) -> None:
     if not is_dynamo_compiling():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -39,6 +40,8 @@ def check_initialised(module: Module, name: str, tensor: Tensor) -> None:
 
 
 def pending_of(module: Module) -> PendingParametrizations | None:
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
     pending = module._modules.get("parametrizations")
     return pending if isinstance(pending, PendingParametrizations) else None
 

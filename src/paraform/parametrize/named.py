@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch.nn import Module
 
 from .chain import ParametrizationList
+from .lazy import pending_of
 from .state_dict import chains_in
 
 
@@ -41,7 +42,7 @@ def named_chains(model: Module, *, remove_duplicate: bool = True) -> Iterator[Na
     ['1.weight']
     """
     seen = set()
-    for prefix, module in _modules(model, "", frozenset()):
+    for prefix, module in named_modules(model):
         for name, chain in chains_in(module).items():
             if chain not in seen:
                 yield Named(prefix + name, module, name, chain)
@@ -49,10 +50,14 @@ def named_chains(model: Module, *, remove_duplicate: bool = True) -> Iterator[Na
                 seen.add(chain)
 
 
+def named_modules(model: Module) -> Iterator[tuple[str, Module]]:
+    """``model`` and every module below it that is not part of a chain, under each of its names, as a prefix of keys."""
+    return _modules(model, "", frozenset())
+
+
 def _modules(module: Module, prefix: str, above: frozenset[Module]) -> Iterator[tuple[str, Module]]:
-    """``module`` and every module below it that is not part of a chain, under each of its names."""
     yield prefix, module
-    hidden = "parametrizations" if chains_in(module) else None
+    hidden = "parametrizations" if chains_in(module) or pending_of(module) is not None else None
     for name, child in module._modules.items():
         if child is not None and name != hidden and child not in above:
             yield from _modules(child, f"{prefix}{name}.", above | {module})

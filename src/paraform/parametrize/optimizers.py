@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.optim import Optimizer
 
@@ -31,15 +30,17 @@ def handed_over(optimizer: Optimizer | None, module: Module, name: str) -> Itera
         yield
         return
     chain = chain_of(module, name)
-    before = _parameters_behind(module, name)
+    # By their identities: the optimizer holds them, and registration counts who else holds a tensor.
+    before = {key: id(parameter) for key, parameter in _parameters_behind(module, name).items()}
     if chain is None and not before and module._buffers.get(name) is None:
         yield  # and refuse the name, in better words
         return
-    _check(optimizer, chain._parameters.values() if chain is not None else before.values(), module, name)
+    originals = {*before.values()} if chain is None else _ids(chain._parameters.values())
+    _check(optimizer, originals, module, name)
     yield
     after = _parameters_behind(module, name)
     if chain is not None and chain_of(module, name) is None:
-        after |= _still_used(chain, before)
+        after |= _still_used(chain, name)
     _exchange(optimizer, before, after)
 
 
@@ -52,20 +53,21 @@ def _parameters_behind(module: Module, name: str) -> dict[str, Parameter]:
     return {} if plain is None else {name: plain}
 
 
-def _still_used(chain: Module, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+def _still_used(chain: Module, name: str) -> dict[str, Parameter]:
     """Those of a chain that was taken off which serve other modules too: after a transfer, or through a shared step."""
     shared = {id(chain._parameters[key]) for key in chain._parameters if is_original_elsewhere(chain, key)}
     for step in chain.children():
         if is_submodule(step, besides=chain):
             shared |= _ids(step.parameters())
-    return {key: parameter for key, parameter in parameters.items() if id(parameter) in shared}
+    parameters = chain.named_parameters(f"parametrizations.{name}")
+    return {key: parameter for key, parameter in parameters if id(parameter) in shared}
 
 
-def _check(optimizer: Optimizer, tensors: Collection[Tensor | None], module: Module, name: str) -> None:
+def _check(optimizer: Optimizer, originals: set[int], module: Module, name: str) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"Expected a torch.optim.Optimizer to hand over, got {type(optimizer).__name__}.")
     kind, known = type(optimizer).__name__, _known(optimizer)
-    if not tensors or not _ids(tensors) <= known:
+    if not originals or not originals <= known:
         raise ValueError(
             f"This {kind} does not train '{name}' of {title(module)}. Give the optimizer that does, or leave out "
             "optimizer=."
@@ -78,9 +80,10 @@ def _check(optimizer: Optimizer, tensors: Collection[Tensor | None], module: Mod
             )
 
 
-def _exchange(optimizer: Optimizer, before: dict[str, Parameter], after: dict[str, Parameter]) -> None:
-    known, kept = _known(optimizer), {id(parameter): key for key, parameter in after.items()}
-    old = {key: parameter for key, parameter in before.items() if id(parameter) in known}
+def _exchange(optimizer: Optimizer, before: dict[str, int], after: dict[str, Parameter]) -> None:
+    known = {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
+    kept = {id(parameter): key for key, parameter in after.items()}
+    old = {key: known[identity] for key, identity in before.items() if identity in known}
     new = {key: parameter for key, parameter in after.items() if id(parameter) not in known}
     anew = list(new.values())
     # All lists are changed in place: a scheduler may hold them.

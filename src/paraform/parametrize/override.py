@@ -64,17 +64,28 @@ def functional_call(
         _check_names(module, given, chains)
     if tie_weights:
         tied = {chains[name]: tensors[name] for tensors in dicts for name in tensors if name in chains}
-        more = {name: tied[chain] for name, chain in chains.items() if chain in tied and name not in given}
+        more: dict[str, Tensor] = {}
+        # A place under two names is put to what was there once: torch would put the stand-in back the second time.
+        places = {place for name, place in _places(module) if name in given}
+        for name, place in _places(module):
+            if chains[name] in tied and place not in places:
+                more[name] = tied[chains[name]]
+                places.add(place)
         if more:
             parameter_and_buffer_dicts = [*dicts, more]
     return torch.func.functional_call(module, parameter_and_buffer_dicts, args, kwargs, tie_weights=tie_weights)
 
 
 def _chains_by_plain_name(module: Module) -> Iterator[tuple[str, ParametrizationList]]:
+    return ((full, chains_of(below)[name]) for full, (below, name) in _places(module))
+
+
+def _places(module: Module) -> Iterator[tuple[str, tuple[Module, str]]]:
+    """Each parametrized tensor by every plain name that it has: the module, and its name there."""
     for path, below in module.named_modules(remove_duplicate=False):
         if has_chains(below):
-            for name, chain in chains_of(below).items():
-                yield f"{path}.{name}".lstrip("."), chain
+            for name in chains_of(below):
+                yield f"{path}.{name}".lstrip("."), (below, name)
 
 
 def _check_names(module: Module, given: Iterable[str], chains: dict[str, ParametrizationList]) -> None:

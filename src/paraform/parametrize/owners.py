@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
@@ -20,18 +22,55 @@ Owner = tuple[Module, str]
 """A module, and the name under which it holds the thing in question."""
 
 
+class _Known(threading.local):
+    def __init__(self) -> None:
+        self.counts: list[dict[int, int]] = []
+        """How many references there are to tensors, by identity, that are known to be held by a single module."""
+
+
+_known = _Known()
+
+
+@contextmanager
+def counted(tensors: Iterable[Tensor], alive: Iterable[Module]) -> Iterator[None]:
+    """Within this context no search is needed for which of the modules ``alive`` hold a tensor, where it is one alone.
+
+    So it is as long as there are as many references to the tensor as there were before; it is for the caller that none
+    is exchanged for another.
+    """
+    counts = _counts_of_sole({id(tensor) for tensor in tensors}, alive)
+    del tensors, alive
+    _known.counts.append(counts)
+    try:
+        yield
+    finally:
+        _known.counts.pop()
+
+
+def _counts_of_sole(ids: set[int], alive: Iterable[Module]) -> dict[int, int]:
+    owners: dict[int, list[Owner]] = {}
+    for module in alive:
+        for holder in ("_parameters", "_buffers"):
+            for name, tensor in _children(module, holder).items():
+                if id(tensor) in ids:
+                    owners.setdefault(id(tensor), []).append((module, name))
+                del tensor  # which would be counted
+    sole = {key: found[0] for key, found in owners.items() if len(found) == 1}
+    return {key: _references(_holder(module, name), name) for key, (module, name) in sole.items()}
+
+
 def owners_of_tensor(
-    module: Module, name: str, parametrization: Module, alive: Iterable[ref[Module]] | None = None
+    module: Module, name: str, steps: Iterable[Module], alive: Sequence[Module] | None = None
 ) -> list[Owner]:
     """Every module that holds the parameter or buffer ``name`` of ``module``, this one first.
 
-    They are to be parametrized together: what is written into the tensor is written for all of them. What
-    ``parametrization`` holds itself is not counted, for it means the raw tensor.
+    They are to be parametrized together: what is written into the tensor is written for all of them. What the
+    parametrizations, ``steps``, hold themselves is not counted, for it means the raw tensor.
 
     Args:
         module: a module that holds it.
         name: its name there.
-        parametrization: what is to be put on it.
+        steps: what is to be put on it.
         alive: :func:`modules_alive`, for a caller who asks for many tensors and so looks around once.
 
     Raises:
@@ -43,10 +82,9 @@ def owners_of_tensor(
         _is_held_once(holder, name) or (alive is None and _is_in_no_other_dictionary(holder, name))
     ):
         return [own]
-    tensor, inside = holder[name], set(parametrization.modules())
-    if alive is not None and not any(owner != own for owner in _owners(tensor, _those(alive))):
-        return [own]
-    others = [owner for owner in _other_owners(tensor, own) if owner[0] not in inside]
+    tensor, inside = holder[name], {part for step in steps for part in step.modules()}
+    found = _other_owners(tensor, own) if alive is None else _others_among(alive, tensor, own)
+    others = [owner for owner in found if owner[0] not in inside]
     for owner, other in others:
         both = f"'{name}' of {title(module)} and '{other}' of {title(owner)}"
         if held(owner, other) is not tensor:
@@ -63,13 +101,10 @@ def owners_of_tensor(
     return [own, *others]
 
 
-def modules_alive() -> list[ref[Module]]:
-    """All modules that there are now. None is kept alive by that."""
-    return [ref(module) for module in _modules_alive()]
-
-
-def _those(alive: Iterable[ref[Module]]) -> Iterator[Module]:
-    return (module for module in (reference() for reference in alive) if module is not None)
+def modules_alive() -> list[Module]:
+    """All modules that there are, but for those that only wait to be collected."""
+    gc.collect()
+    return list(_modules_alive())
 
 
 def held(module: Module, name: str) -> Tensor:
@@ -100,6 +135,45 @@ def is_original_elsewhere(chain: Module, name: str) -> bool:
     return any(_is_chain(owner) for owner, _ in _other_owners(holder[name], (chain, name)))
 
 
+def owners_of_chains(chains: Collection[Module]) -> dict[Module, list[Owner]]:
+    """Every module that has one of ``chains`` on a tensor. One search for all of them."""
+    owners: dict[Module, list[Owner]] = {chain: [] for chain in chains}
+    for module in _modules_alive() if owners else ():
+        for name, chain in _children(_children(module, "_modules").get("parametrizations"), "_modules").items():
+            if chain in owners:
+                owners[chain].append((module, name))
+    return owners
+
+
+def held_elsewhere(raws: Iterable[tuple[Module, Tensor]]) -> set[Tensor]:
+    """Those of the tensors that (or whose memory) a module besides the chain given with them has. One search."""
+    raws = list(raws)
+    found = _held_elsewhere(raws)
+    if found:
+        gc.collect()  # what is only waiting to be collected owns nothing
+        found = _held_elsewhere(raws)
+    return found
+
+
+def _held_elsewhere(raws: list[tuple[Module, Tensor]]) -> set[Tensor]:
+    by_memory = defaultdict(list)
+    for chain, raw in raws:
+        by_memory[_memory(raw)].append((chain, raw))
+    return {
+        raw
+        for module in (_modules_alive() if raws else ())
+        for holder in ("_parameters", "_buffers")
+        for other in _children(module, holder).values()
+        if isinstance(other, Tensor)
+        for chain, raw in by_memory.get(_memory(other), ())
+        if module is not chain and (other is raw or overlap(raw, other)) and not _is_left_over(module)
+    }
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if _has_storage(tensor) else id(tensor)
+
+
 def is_submodule(module: Module, *, besides: Module | None = None) -> bool:
     """Whether some module, ``besides`` the one given, has ``module`` as a child."""
     return any(
@@ -118,6 +192,10 @@ def _other_owners(tensor: Tensor, own: Owner) -> list[Owner]:
     return others
 
 
+def _others_among(alive: Iterable[Module], tensor: Tensor, own: Owner) -> list[Owner]:
+    return [owner for owner in _owners(tensor, alive) if owner != own and not _is_left_over(owner[0])]
+
+
 def _is_left_over(module: Module) -> bool:
     """Whether ``module`` is a chain that is on no module any more: ``cached()`` keeps the chains that it has read."""
     return _is_chain(module) and not is_submodule(module)
@@ -128,7 +206,7 @@ def _owners(tensor: Tensor, alive: Iterable[Module] | None = None) -> Iterator[O
     for module in _modules_alive() if alive is None else alive:
         for holder in ("_parameters", "_buffers"):
             for name, other in _children(module, holder).items():
-                if other is tensor or (shares and _overlap(tensor, other)):
+                if other is tensor or (shares and overlap(tensor, other)):
                     yield module, name
 
 
@@ -153,7 +231,8 @@ def _is_chain(module: Module) -> bool:
 
 def _is_held_once(holder: dict[str, Any], name: str) -> bool:
     # A compiler sees neither references nor memory; and what it traces into being belongs to nobody else.
-    return torch.compiler.is_compiling() or _references(holder, name) <= _ONE_HOLDER
+    references = 0 if torch.compiler.is_compiling() else _references(holder, name)
+    return references <= _ONE_HOLDER or any(count.get(id(holder[name])) == references for count in _known.counts)
 
 
 def _is_in_no_other_dictionary(holder: dict[str, Any], name: str) -> bool:
@@ -191,9 +270,9 @@ def _has_storage(tensor: Tensor) -> bool:
     )
 
 
-def _overlap(tensor: Tensor, other: Tensor | None) -> bool:
+def overlap(tensor: Tensor, other: Tensor | None) -> bool:
     """Whether two tensors reach into the same memory, from the first entry of each to its last."""
-    if other is None or not _has_storage(other):
+    if other is None or not (_has_storage(tensor) and _has_storage(other)):
         return False
     if other.untyped_storage()._cdata != tensor.untyped_storage()._cdata:
         return False

@@ -81,11 +81,17 @@ def look(chain: ParametrizationList) -> Tensor:
 
 def observed(chain: ParametrizationList) -> tuple[Tensor, bool]:
     """What :func:`look` gives, and whether a forward pass would have carried nothing on either."""
-    twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
-    twin._buffers = chain._buffers  # originals, where a buffer is parametrized
+    twin = looked_at(chain)
     before = _buffers_of(twin)
     value = twin()
     return value, before is not None and _buffers_of(twin) == before and is_as(twin, chain)
+
+
+def looked_at(chain: ParametrizationList) -> ParametrizationList:
+    """A chain to call in place of ``chain``, with the same originals, and copies of its parametrizations' buffers."""
+    twin = twin_of(chain, lambda tensor: tensor if isinstance(tensor, Parameter) else tensor.clone())
+    twin._buffers = chain._buffers  # originals, where a buffer is parametrized
+    return twin
 
 
 def _buffers_of(twin: Module) -> list[tuple[int, int]] | None:

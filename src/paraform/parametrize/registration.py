@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -111,22 +111,42 @@ def register_parametrization(
       )
     )
     """
-    _check_arguments(module, tensor_name)
-    try:
-        step = as_parametrization(parametrization)
-        check_unlearned(step, f"'{tensor_name}' of {title(module)}")
-        if hasattr(step, "check_layer"):  # a parametrization may have a say in what it is put on
-            step.check_layer(module, tensor_name)  # type: ignore[operator]
-        with restored_on_failure([step]), handed_over(optimizer, module, tensor_name):
-            step.train(module.training)
-            if is_parametrized(module, tensor_name):
-                _append(module, tensor_name, step, unsafe)
-            else:
-                _install(module, tensor_name, step, unsafe)
-    except Exception as error:
-        explain(error, f"while registering {name_of(parametrization)} on '{tensor_name}' of {title(module)}")
-        raise
+    _register(module, tensor_name, [parametrization], unsafe, optimizer)
     return module
+
+
+def register_chain(
+    module: Module, tensor_name: str, parametrizations: Sequence[Any], *, optimizer: Optimizer | None = None
+) -> None:
+    """Put several parametrizations on a tensor at once: as one after the other, but the value is kept through all.
+
+    (One that is registered behind others takes their value for its raw tensor.)
+    """
+    _register(module, tensor_name, parametrizations, unsafe=False, optimizer=optimizer)
+
+
+def _register(
+    module: Module, tensor_name: str, parametrizations: Sequence[Any], unsafe: bool, optimizer: Optimizer | None
+) -> None:
+    _check_arguments(module, tensor_name)
+    on = f"'{tensor_name}' of {title(module)}"
+    try:
+        steps = [as_parametrization(each) for each in parametrizations]
+        for step in steps:
+            check_unlearned(step, on)
+            if hasattr(step, "check_layer"):  # a parametrization may have a say in what it is put on
+                step.check_layer(module, tensor_name)  # type: ignore[operator]
+        with restored_on_failure(steps), handed_over(optimizer, module, tensor_name):
+            for step in steps:
+                step.train(module.training)
+            if is_parametrized(module, tensor_name):
+                for step in steps:
+                    _append(module, tensor_name, step, unsafe)
+            else:
+                _install(module, tensor_name, steps, unsafe)
+    except Exception as error:
+        explain(error, f"while registering {', '.join(map(name_of, parametrizations))} on {on}")
+        raise
 
 
 def remove_parametrizations(
@@ -215,8 +235,8 @@ def _check_name(tensor_name: str) -> None:
         raise TypeError(f"Expected the name of a tensor as a string, got {type(tensor_name).__name__}.")
 
 
-def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:
-    """The first parametrization on a tensor."""
+def _install(module: Module, name: str, steps: Sequence[Module], unsafe: bool) -> None:
+    """The first parametrizations on a tensor."""
     original = module._parameters.get(name, module._buffers.get(name))
     if original is None:
         path, _, last = name.rpartition(".")
@@ -236,16 +256,17 @@ def _install(module: Module, name: str, parametrization: Module, unsafe: bool) -
     if becomes_another(module) or pending_of(module) is not None:
         if pending_of(module) is None:
             check_attribute(module)
-        put_off(module, name, parametrization, unsafe)
+        for step in steps:
+            put_off(module, name, step, unsafe)
         return
     check_initialised(module, name, original)
     check_unsharded(module, [original])
     del original  # whoever holds it is counted
-    owners = owners_of_tensor(module, name, parametrization)
+    owners = owners_of_tensor(module, name, steps)
     # A base class may refuse to be subclassed, so before anything is written.
     classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
     persistent = name not in module._non_persistent_buffers_set
-    chain = ParametrizationList([parametrization], held(module, name), unsafe)
+    chain = ParametrizationList(steps, held(module, name), unsafe)
     if not persistent:
         chain._non_persistent_buffers_set.update(chain._buffers)
     for (owner, key), cls in zip(owners, classes, strict=True):

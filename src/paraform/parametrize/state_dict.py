@@ -88,9 +88,10 @@ def names_in_order(module: Module) -> list[str]:
     parametrized = [name for name, chain in chains.items() if chain._parameters]
     # Where torch's engine has registered, nobody knows: first, as a weight is.
     order = vars(module._modules["parametrizations"]).get("plain_order", parametrized) if chains else ()
-    parameters = dict.fromkeys((*order, *module._parameters, *parametrized))
-    buffers = dict.fromkeys((*module._buffers, *chains))  # a parametrized one has kept its place
-    held = {*module._parameters, *parametrized}
+    # By their method, for those of TorchScript's modules have no other way to tell their names.
+    held = {**dict.fromkeys(module._parameters.keys()), **dict.fromkeys(parametrized)}
+    parameters = dict.fromkeys((*order, *held))
+    buffers = dict.fromkeys((*module._buffers.keys(), *chains))  # a parametrized one has kept its place
     return [*(name for name in parameters if name in held), *(name for name in buffers if name not in held)]
 
 
@@ -105,6 +106,8 @@ def _modules(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:
 
 def chains_in(module: Module) -> dict[str, Any]:
     """The chains of ``module`` itself by the name of their tensor, also those of ``torch.nn.utils.parametrize``."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}  # whatever it had is compiled
     children = module._modules.get("parametrizations")
     chains: dict[str, Any] = {} if children is None else children._modules
     return chains if all(isinstance(chain, _CHAINS) for chain in chains.values()) else {}

@@ -16,6 +16,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from .lazy import pending_of
+from .owners import counted
 from .state_dict import chains_in
 from .surgery import become
 from .tensors import overlaps_itself
@@ -57,8 +59,8 @@ def unchanged_on_failure(model: Module, optimizer: Optimizer | None = None) -> I
 
 @contextmanager
 def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = None) -> Iterator[None]:
-    """:func:`unchanged_on_failure`, of these modules and not of those below."""
-    inside = list(dict.fromkeys(modules))
+    """:func:`unchanged_on_failure`, of these modules with their chains, and not of other modules below."""
+    inside = list(dict.fromkeys(part for module in modules for part in _with_chains(module)))
     tensors = list({id(tensor): tensor for module in inside for tensor in _tensors_of(module)}.values())
     ids = {id(tensor) for tensor in tensors}
     # The type is asked, not the object: an isinstance() would wake what poses as something else.
@@ -66,19 +68,29 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
     optimizers = [thing for thing in alive if isinstance(thing, Optimizer) and _knows(thing, ids)]
     if isinstance(optimizer, Optimizer) and all(optimizer is not other for other in optimizers):
         optimizers.append(optimizer)
-    others = _sharing([thing for thing in alive if isinstance(thing, Module)], inside, ids)
-    del alive
+    alive_modules = [thing for thing in alive if isinstance(thing, Module)]
+    others = _sharing(alive_modules, inside, ids)
     before: list[Any] = [
         *map(_ModuleBefore, [*inside, *others]),
         *map(_TensorBefore, tensors),
         *map(_OptimizerBefore, optimizers),
     ]
-    try:
-        yield
-    except BaseException:
-        for each in before:
-            each.restore()
-        raise
+    with counted(tensors, alive_modules):
+        del alive, alive_modules
+        try:
+            yield
+        except BaseException:
+            for each in before:
+                each.restore()
+            raise
+
+
+def _with_chains(module: Module) -> Iterator[Module]:
+    yield module
+    if chains_in(module) or pending_of(module) is not None:
+        parametrizations = module._modules["parametrizations"]
+        assert parametrizations is not None
+        yield from parametrizations.modules()
 
 
 def _tensors_of(module: Module) -> list[Tensor]:

@@ -24,6 +24,14 @@ def filters(**options: bool) -> Flatten:
     return Flatten(Orthogonal(**options))
 
 
+def filters_of_outputs(**options: bool) -> Flatten:
+    return Flatten(Orthogonal(**options), dim=1)
+
+
+def filters_at_the_end(**options: bool) -> Flatten:
+    return Flatten(SpectralNorm(**options), dim=-1)
+
+
 def scaled_filters(**options: bool) -> Flatten:
     return Flatten(Scaled(Orthogonal(**options)))
 
@@ -67,6 +75,8 @@ FAMILY = Family(
     [
         Case(filters, (4, 2, 2, 2), batch=False),
         Case(filters, (3, 2, 1, 2), C, batch=False),
+        Case(filters_of_outputs, (2, 3, 2), batch=False),
+        Case(filters_at_the_end, (2, 1, 2, 3), C, batch=False, outside=False),
         Case(gates, (6, 2), batch=False, edges=((0, 0), (2, 1))),
         Case(side_by_side, (2, 2, 6), C, batch=False, edges=((0, 0), (1, 3))),
         Case(lengths_of_blocks, (4, 3), batch=False, outside=False, edges=((0, 0), (2, 1))),
