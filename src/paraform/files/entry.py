@@ -121,19 +121,20 @@ def load_json(text: bytes | str, what: str) -> Any:
     """
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        if _depth(decoded) > DEEPEST_JSON:
+        if _is_deep(decoded):
             raise ValueError(f"it has brackets in brackets, more than {DEEPEST_JSON} deep.")
         return json.loads(decoded, object_pairs_hook=_once_each, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{what} is no JSON: {printable(error)}") from error
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
+def _is_deep(text: str) -> bool:
+    depth = 0
     for bracket in re.sub(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', "", text):
         depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > DEEPEST_JSON:
+            return True
+    return False
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
