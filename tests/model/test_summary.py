@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
@@ -270,6 +271,9 @@ class Clock:
     def __call__(self, _: torch.device) -> float:
         return self.seconds
 
+    def __deepcopy__(self, _: object) -> "Clock":
+        return self  # there is one time, also for the copy of a model
+
 
 class Work(nn.Module):
     def __init__(self, clock: Clock, seconds: float) -> None:
@@ -393,3 +397,68 @@ def test_an_error_of_the_model_at_the_sample_reaches_the_user() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         summary(layer, torch.ones(1, 4))
     assert not layer._forward_hooks
+
+
+class Keeping(nn.Module):
+    """Keeps what it computed, as recurrent models and those that show their attention do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = register(nn.Linear(4, 4), "weight", pf.Orthogonal())
+        self.last: Tensor | None = None
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(len(self.calls))
+        self.last = self.inner(x)
+        return self.last
+
+
+def test_a_model_that_keeps_its_last_result_keeps_it() -> None:
+    model, x = Keeping(), torch.randn(2, 4)
+    model(x)
+    kept = model.last
+    (only,) = summary(model, x).rows
+    assert only.cost is not None
+    assert model.last is kept
+    assert kept.requires_grad
+    assert model.calls == [0]
+
+
+def test_a_model_that_cannot_be_copied_is_timed_itself() -> None:
+    model = Keeping()
+    model.lock = threading.Lock()
+    (only,) = summary(model, torch.randn(2, 4)).rows
+    assert only.cost is not None
+    assert model.calls
+
+
+def test_who_reads_the_model_meanwhile_has_its_own_tensors() -> None:
+    class Watching(nn.Linear):
+        model: nn.Module
+        seen: bool | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            Watching.seen = dict(Watching.model.named_buffers())["0.running_mean"] is buffer
+            return super().forward(x)
+
+    Watching.model = nn.Sequential(nn.BatchNorm1d(4), register(Watching(4, 4), "weight", pf.Orthogonal()))
+    buffer = Watching.model[0].running_mean
+    summary(Watching.model, torch.randn(3, 4))
+    assert Watching.seen is True
+
+
+def test_a_list_is_one_argument_as_it_is_for_the_doctor() -> None:
+    class Of(nn.Linear):
+        def forward(self, xs: list[Tensor]) -> Tensor:
+            return super().forward(torch.cat(xs))
+
+    layer = register(Of(4, 4), "weight", pf.Orthogonal())
+    (only,) = summary(layer, [torch.ones(1, 4), torch.ones(1, 4)]).rows
+    assert only.cost is not None
+
+
+def test_an_optimizer_in_the_place_of_the_sample_is_named() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"Expected a sample for summary, got SGD; an optimizer goes to optimizer="):
+        summary(layer, torch.optim.SGD(layer.parameters()))

@@ -86,7 +86,8 @@ def summary(model: Module, sample: Any = None, optimizer: Optimizer | None = Non
     Args:
         model: any module. One that ``torch.compile`` gave is taken as what was compiled.
         sample: what to call the model with (a tensor, a tuple of arguments, or a dict of keyword arguments). Layers are
-            then timed in its forward pass; otherwise those of torch that multiply are called with 256 vectors.
+            then timed in forward passes of a copy that shares its parameters (of the model itself, if ``copy.deepcopy``
+            refuses it); otherwise those of torch that multiply are called with 256 vectors.
         optimizer: of the model; the notes then say whether :func:`~paraform.rebase_every` moves bases.
 
     Returns:
@@ -115,6 +116,8 @@ def summary(model: Module, sample: Any = None, optimizer: Optimizer | None = Non
         raise TypeError(f"Expected an nn.Module for summary, got {type(model).__name__}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"Expected a torch.optim.Optimizer for summary, got {type(optimizer).__name__}.")
+    if isinstance(sample, Optimizer):
+        raise TypeError(f"Expected a sample for summary, got {type(sample).__name__}; an optimizer goes to optimizer=.")
     model = getattr(model, "_orig_mod", model)
     shared: dict[Module, list[Named]] = {}
     for named in named_chains(model, remove_duplicate=False):
