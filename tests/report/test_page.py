@@ -237,3 +237,4 @@ def test_the_history_of_a_compiled_model_is_found() -> None:
     report = collect(compiled, records)
     assert report.not_here == []
     assert report.courses(report.entries[0])["residual"].measured == 1
+    assert "from its set. 1 measurement" in build_report(compiled, records)
