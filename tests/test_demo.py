@@ -1,6 +1,7 @@
 """The demo measures what it says, writes what it promises, and repeats itself; never who wins or how fast."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,10 +161,16 @@ def test_help_shows_an_example() -> None:
     assert "paraform demo --seeds 5" in demo("demo", "--help").stdout
 
 
-def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_one_sentence_says_how_to_get_it_and_nothing_counts_as_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "typer", None)  # what Python holds for a package that cannot be imported
-    with pytest.raises(SystemExit, match=r'need typer, .* pip install "paraform\[tools\]"'):
+    with pytest.raises(SystemExit) as ended:
         cli.main()
+    assert ended.value.code == 2  # 1 would say that a weight has left its set
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(r'need typer, .* pip install "paraform\[tools\]"', err)
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,11 @@ def test_the_line_that_raised_is_named(module: Callable[[str], str], tmp_path: P
 @pytest.mark.parametrize("text", ["", "model", ":model", "model:", "no_such_module:build", "\x1b[31m:x", "a..b:c"])
 def test_what_is_no_module_and_factory_is_one_sentence(module: Callable[[str], str], text: str) -> None:
     assert only_sentence(run("doctor", text)).isprintable()
+
+
+@pytest.mark.parametrize("folder", ["", "./"])
+def test_a_file_in_the_place_of_a_module_is_named(module: Callable[[str], str], folder: str) -> None:
+    file = f"{folder}{module('')}.py"
+    assert f"the name of a module, as in mylab.training:build, got the file '{file}'" in only_sentence(
+        run("doctor", f"{file}:build")
+    )

@@ -67,3 +67,11 @@ print([name for name in ("lightning", "pytorch_lightning", "transformers", "tens
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_a_step_that_is_not_measured_writes_nothing(tmp_path: Path) -> None:
+    monitor = Monitor(pf.register_parametrization(nn.Linear(2, 2), "weight", pf.Symmetric()), every=2)
+    with SummaryWriter(str(tmp_path)) as writer:
+        for _ in range(3):
+            tensorboard.write(writer, monitor.step())
+    assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("weight/residual")] == [2]

@@ -208,3 +208,8 @@ def test_a_tied_embedding_is_saved_once_its_tie_is_declared(tmp_path: Path) -> N
 def test_every_is_checked_where_the_callback_is_made(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="whole number"):
         MonitorCallback(None, every=1.5)
+
+
+def test_a_number_in_the_place_of_the_trainer_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Expected the trainer first, MonitorCallback\(trainer, every=50\), got int"):
+        MonitorCallback(50)

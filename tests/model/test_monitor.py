@@ -216,3 +216,20 @@ def test_arguments_of_another_kind_are_refused(tmp_path: Path) -> None:
         Monitor(layer, every=0)
     with pytest.raises(FileNotFoundError):
         Monitor(layer, log=tmp_path / "missing" / "log.jsonl")
+
+
+def test_a_warning_has_no_control_characters() -> None:
+    class Broken(nn.Module):
+        works = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.works:
+                raise ValueError("went\nwrong\x1b[31m")
+            return x
+
+    model = nn.ModuleDict({"a\nb": pf.register_parametrization(nn.Linear(2, 2), "weight", Broken())})
+    model["a\nb"].parametrizations.weight[0].works = False
+    with pytest.warns(RuntimeWarning) as caught:
+        Monitor(model).measure()
+    assert str(caught[0].message).isprintable()
+    assert r"'a\nb.weight': ValueError: went\nwrong\x1b[31m" in str(caught[0].message)

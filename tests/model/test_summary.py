@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
@@ -129,7 +130,7 @@ def test_the_dictionary_is_strict_json_with_all_rows() -> None:
     (first,) = data["rows"]
     assert (first["name"], first["residual"], first["is_inside"], first["chain"]) == (
         "0.weight",
-        "nan",
+        None,
         False,
         ["Symmetric()"],
     )
@@ -245,7 +246,7 @@ def model_with_state() -> nn.Module:
 def test_nothing_happens_to_the_model(sample: Tensor | None) -> None:
     model = model_with_state()
     twin, before, generator = copy.deepcopy(model), state(model), torch.get_rng_state()
-    table = summary(model, sample)
+    table = summary(model, sample=sample)
     assert len(table.rows) == 4
     assert all(each.cost > 0 for each in table.rows)
     assert torch.equal(torch.get_rng_state(), generator)
@@ -269,6 +270,9 @@ class Clock:
 
     def __call__(self, _: torch.device) -> float:
         return self.seconds
+
+    def __deepcopy__(self, _: object) -> "Clock":
+        return self  # there is one time, also for the copy of a model
 
 
 class Work(nn.Module):
@@ -309,7 +313,7 @@ Call = Callable[[Tensor], object]
 )
 def test_with_a_sample_a_read_is_held_against_a_call_of_its_layer_without_reads(clock: Clock, as_sample: Call) -> None:
     layer = register(Slow(clock), "weight", Work(clock, 2.0))
-    (only,) = summary(layer, as_sample(torch.ones(1, 2))).rows
+    (only,) = summary(layer, sample=as_sample(torch.ones(1, 2))).rows
     assert only.cost == 0.25
     assert summary(layer).rows[0].cost is None  # nobody knows what it takes
 
@@ -339,7 +343,7 @@ def test_of_several_calls_of_a_layer_the_average_counts_and_of_several_passes_th
 
     layer = register(Growing(), "weight", Work(clock, 3.0))
     before = layer.weight.detach().clone()
-    assert summary(nn.Sequential(layer, layer), torch.ones(1, 2)).rows[0].cost == 2.0  # 3 / mean(1, 2)
+    assert summary(nn.Sequential(layer, layer), sample=torch.ones(1, 2)).rows[0].cost == 2.0  # 3 / mean(1, 2)
     assert torch.equal(layer.weight, before)
 
 
@@ -355,7 +359,7 @@ def test_reads_of_the_modules_below_are_not_counted_in_a_layer(clock: Clock) -> 
 
     model = register(Outer(), "weight", Work(clock, 1.0))
     assert row(summary(model), "weight").cost == 0.25
-    assert row(summary(model, torch.ones(1, 2)), "weight").cost == 0.25
+    assert row(summary(model, sample=torch.ones(1, 2)), "weight").cost == 0.25
 
 
 @pytest.mark.parametrize(
@@ -391,5 +395,69 @@ def test_what_is_no_model_or_no_optimizer_is_refused() -> None:
 def test_an_error_of_the_model_at_the_sample_reaches_the_user() -> None:
     layer = register(nn.Linear(3, 3), "weight", pf.Skew())
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        summary(layer, torch.ones(1, 4))
+        summary(layer, sample=torch.ones(1, 4))
     assert not layer._forward_hooks
+
+
+class Keeping(nn.Module):
+    """Keeps what it computed, as recurrent models and those that show their attention do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = register(nn.Linear(4, 4), "weight", pf.Orthogonal())
+        self.last: Tensor | None = None
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(len(self.calls))
+        self.last = self.inner(x)
+        return self.last
+
+
+def test_a_model_that_keeps_its_last_result_keeps_it() -> None:
+    model, x = Keeping(), torch.randn(2, 4)
+    model(x)
+    kept = model.last
+    (only,) = summary(model, sample=x).rows
+    assert only.cost is not None
+    assert model.last is kept
+    assert kept.requires_grad
+    assert model.calls == [0]
+
+
+def test_a_model_that_cannot_be_copied_is_timed_itself() -> None:
+    model = Keeping()
+    model.lock = threading.Lock()
+    (only,) = summary(model, sample=torch.randn(2, 4)).rows
+    assert only.cost is not None
+    assert model.calls
+
+
+def test_who_reads_the_model_meanwhile_has_its_own_tensors() -> None:
+    class Watching(nn.Linear):
+        model: nn.Module
+        seen: bool | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            Watching.seen = dict(Watching.model.named_buffers())["0.running_mean"] is buffer
+            return super().forward(x)
+
+    Watching.model = nn.Sequential(nn.BatchNorm1d(4), register(Watching(4, 4), "weight", pf.Orthogonal()))
+    buffer = Watching.model[0].running_mean
+    summary(Watching.model, sample=torch.randn(3, 4))
+    assert Watching.seen is True
+
+
+def test_a_list_is_one_argument_as_it_is_for_the_doctor() -> None:
+    class Of(nn.Linear):
+        def forward(self, xs: list[Tensor]) -> Tensor:
+            return super().forward(torch.cat(xs))
+
+    layer = register(Of(4, 4), "weight", pf.Orthogonal())
+    (only,) = summary(layer, sample=[torch.ones(1, 4), torch.ones(1, 4)]).rows
+    assert only.cost is not None
+
+
+def test_a_sample_in_the_place_of_the_optimizer_is_told_where_it_goes() -> None:
+    with pytest.raises(TypeError, match=r"Expected a torch\.optim\.Optimizer .* got Tensor; a sample goes to sample="):
+        summary(nn.Linear(2, 2), torch.ones(1, 2))

@@ -9,7 +9,10 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from torch import nn
 
+import paraform as pf
+from paraform import register_parametrization
 from paraform.report.page import build_report
 from tests.report.browser import MISSING, browser, colours, size
 from tests.report.contrast import TEXTS, contrast
@@ -236,6 +239,36 @@ def test_the_text_of_figures_is_readable_on_a_phone(page: Chrome) -> None:
         " svg.viewBox.baseVal.width * parseFloat(getComputedStyle(svg.querySelector('text')).fontSize))"
     )
     assert min(heights) >= 10
+
+
+def test_the_labels_of_figures_do_not_lie_on_one_another(driver: Chrome, tmp_path: Path) -> None:
+    sizes = (1.8e-7, 1.8e-29, 1.8e29, 1.2e5, 0.3)
+    model = nn.Sequential(*(register_parametrization(nn.Linear(2, 2), "weight", pf.Skew()) for _ in sizes))
+    history = [
+        {
+            "step": 12345678 * step,
+            "tensors": {f"{at}.weight": dict.fromkeys(("residual", "raw_norm"), size) for at, size in enumerate(sizes)},
+        }
+        for step in range(3)
+    ]
+    file = tmp_path / "report.html"
+    file.write_text(build_report(model, history), encoding="utf-8")
+    size(driver, 1280, 900)
+    driver.get(file.as_uri())
+    overlapping = driver.execute_script(
+        """const found = [];
+        for (const plot of document.querySelectorAll(".plot")) {
+          const texts = [...plot.querySelectorAll("text")];
+          for (const one of texts) for (const other of texts.slice(texts.indexOf(one) + 1)) {
+            const [a, b] = [one, other].map((text) => text.getBoundingClientRect());
+            const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            if (wide > 1.5 && high > 1.5) found.push(`${one.textContent} | ${other.textContent}: ${wide}`);
+          }
+        }
+        return found"""
+    )
+    assert overlapping == []
 
 
 def test_without_scripts_it_is_a_plain_table(driver: Chrome, file: Path) -> None:

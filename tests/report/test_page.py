@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import paraform as pf
 from paraform import register_parametrization
+from paraform.model.monitor import Monitor
 from paraform.report import page as page_module
 from paraform.report.page import MOST_POINTS, build_report, collect
 from tests.report.pages import HOSTILE, Element, model_of, parsed
@@ -225,3 +227,14 @@ def test_a_page_of_many_tensors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     assert "Figures are drawn for the first 20 tensors." in page.text
     # 500 tensors in 10 MB
     assert len(text) < 20_000 * 25
+
+
+def test_the_history_of_a_compiled_model_is_found() -> None:
+    model = nn.Sequential(register_parametrization(nn.Linear(3, 3), "weight", pf.Skew()))
+    model[0] = torch.compile(model[0], backend="eager")
+    compiled = torch.compile(model, backend="eager")
+    records = [Monitor(compiled).measure()]
+    report = collect(compiled, records)
+    assert report.not_here == []
+    assert report.courses(report.entries[0])["residual"].measured == 1
+    assert "from its set. 1 measurement" in build_report(compiled, records)

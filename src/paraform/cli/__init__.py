@@ -40,11 +40,13 @@ def app() -> "typer.Typer":
 
 
 def main() -> None:
-    """Run the command line; without the `tools` extra, say in one sentence how to get it and exit with 1."""
+    """Run the command line; without the `tools` extra, say in one sentence how to get it and exit with 2."""
     try:
         app()()
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if package not in TOOLS:
             raise
-        sys.exit(f'paraform\'s commands need {package}, which is not installed: pip install "paraform[tools]"')
+        how = f'{package}, which is not installed: pip install "paraform[tools]"'
+        print(f"paraform's commands need {how}", file=sys.stderr)
+        sys.exit(2)  # for 1 is a finding, and nothing was looked at

@@ -50,6 +50,8 @@ def _subject(text: str) -> tuple[Any, ...]:
     name, colon, path = text.partition(":")
     if not (name and colon and path):
         stop(f"Expected MODULE:FACTORY, as in mylab.training:build, got '{visible(text)}'.")
+    if name.endswith(".py") or "/" in name:
+        stop(f"Expected the name of a module, as in mylab.training:build, got the file '{visible(name)}'.")
     found: Any = _imported(name)
     for part in path.split("."):
         if not hasattr(found, part):

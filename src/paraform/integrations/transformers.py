@@ -34,7 +34,7 @@ class MonitorCallback(TrainerCallback):
         log: a file for the records; see the monitor.
 
     Raises:
-        TypeError: ``every`` is no whole number.
+        TypeError: ``trainer`` is none, or ``every`` no whole number.
         ValueError: ``every`` is not positive; or, when the training starts, ``log`` is a file that is something else.
 
     ::
@@ -47,8 +47,12 @@ class MonitorCallback(TrainerCallback):
 
     def __init__(self, trainer: Trainer, every: int = 50, log: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
-        self.trainer = trainer
         self.every = checked_every(every)
+        if not hasattr(trainer, "log"):
+            raise TypeError(
+                f"Expected the trainer first, MonitorCallback(trainer, every=50), got {type(trainer).__name__}."
+            )
+        self.trainer = trainer
         self._log = log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -23,6 +23,7 @@ from ..parametrize.lazy import becomes_another
 from ..parametrize.named import Named, named_chains
 from ..parametrize.reads import look, looked_at
 from ..parametrize.switching import originals_of
+from .copied import copied
 
 POSITIONS = 256
 """How many vectors a layer is given where no sample says what it gets."""
@@ -94,9 +95,14 @@ def _timed(
 ) -> dict[Module, float]:
     """The seconds of a call of each of the ``layers`` in a forward pass of ``model``, without reads.
 
-    Of several calls in one pass, on average.
+    Of several calls in one pass, on average. The pass is one of a copy: a forward that keeps something, a hidden state
+    say, keeps it there, and nobody else who runs the model meanwhile sees the values that are put in place.
     """
     device = next((_device_of(named) for named in named_chains(model)), torch.device("cpu"))
+    originals = list(model.modules())
+    with _apart(device):
+        model = _copied(model)
+    own = dict(zip(originals, model.modules(), strict=True))
     passes: list[dict[Module, list[float]]] = []
     begun: list[float] = []
 
@@ -114,14 +120,22 @@ def _timed(
     try:
         with _apart(device):
             state = _values(model) | _copied_buffers(model)
-            for layer in layers:
+            for layer in map(own.__getitem__, layers):
                 handles += layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, prepend=True)
             seconds_of(forward, device)
     finally:
         for handle in handles:
             handle.remove()
-    called = [layer for layer in layers if layer in passes[-1]]
-    return {layer: min(sum(each[layer]) / len(each[layer]) for each in passes if layer in each) for layer in called}
+    times = {layer: [each[own[layer]] for each in passes if own[layer] in each] for layer in layers}
+    return {layer: min(sum(calls) / len(calls) for calls in seen) for layer, seen in times.items() if seen}
+
+
+def _copied(model: Module) -> Module:
+    """A copy that shares the parameters, or the model itself where it holds what cannot be copied, a lock say."""
+    try:
+        return copied(model)  # type: ignore[no-any-return]
+    except Exception:
+        return model
 
 
 def _values(model: Module) -> dict[str, Tensor]:
@@ -184,7 +198,7 @@ def _apart(device: torch.device) -> Iterator[None]:
 def _as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(sample, Mapping):
         return (), dict(sample)
-    return tuple(sample) if isinstance(sample, tuple | list) else (sample,), {}
+    return sample if isinstance(sample, tuple) else (sample,), {}
 
 
 def _device_of(named: Named) -> torch.device:

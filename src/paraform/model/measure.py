@@ -50,7 +50,7 @@ class Measurement:
     look at (the meta device) nothing speaks against it, and what follows from numbers is None."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as strict JSON data: a number that is not finite is the string "nan", "inf" or "-inf".
+        """All of it as strict JSON data: what is not finite is null, as what is not known.
 
         >>> from paraform import UnitNorm, register_parametrization
         >>> layer = register_parametrization(torch.nn.Linear(2, 1), "bias", UnitNorm())
@@ -177,9 +177,9 @@ def reals(tensor: Tensor) -> int:
 
 
 def as_json(value: Any) -> Any:
-    """``value`` as strict JSON data, which has no nan and no inf: these become strings."""
+    """``value`` as strict JSON data, which has no nan and no inf: these become null."""
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return None
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, dict):

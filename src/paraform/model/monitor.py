@@ -14,6 +14,7 @@ from torch.nn import Module
 
 from ..parametrize.named import named_chains
 from .measure import measure
+from .table import printable
 
 Record = dict[str, Any]
 """``{"step": 10, "tensors": {"lin.weight": {"residual": 1e-7, "condition": 1.0, "raw_norm": 3.2}}}``"""
@@ -101,11 +102,8 @@ class Monitor:
                 tensors[name] = dict.fromkeys(QUANTITIES)
                 if name not in self._warned:
                     self._warned.add(name)
-                    warnings.warn(
-                        f"Monitor could not measure '{name}': {type(error).__name__}: {error}. Its numbers are None.",
-                        RuntimeWarning,
-                        stacklevel=4,
-                    )
+                    said = f"Monitor could not measure '{name}': {type(error).__name__}: {error}."
+                    warnings.warn(f"{printable(said)} Its numbers are None.", RuntimeWarning, stacklevel=4)
         return tensors
 
 

@@ -67,11 +67,11 @@ class Summary:
         return html_of(_HEAD, [(_cells(row), _remark(row)) for row in self.rows], [self.totals, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as strict JSON data; a number that is not finite is the string "nan", "inf" or "-inf"."""
+        """All of it as strict JSON data; what is not finite is null, as what is not known."""
         return {key: as_json(value) for key, value in asdict(self).items()}
 
 
-def summary(model: Module, sample: Any = None, optimizer: Optimizer | None = None) -> Summary:
+def summary(model: Module, optimizer: Optimizer | None = None, sample: Any = None) -> Summary:
     """The parametrized tensors of ``model`` in a table: where they are, what they cost, how they are conditioned.
 
     The columns: the tensor by its name and shape; its chain of parametrizations; the true dimension of the set (degrees
@@ -85,9 +85,10 @@ def summary(model: Module, sample: Any = None, optimizer: Optimizer | None = Non
 
     Args:
         model: any module. One that ``torch.compile`` gave is taken as what was compiled.
-        sample: what to call the model with (a tensor, a tuple of arguments, or a dict of keyword arguments). Layers are
-            then timed in its forward pass; otherwise those of torch that multiply are called with 256 vectors.
         optimizer: of the model; the notes then say whether :func:`~paraform.rebase_every` moves bases.
+        sample: what to call the model with (a tensor, a tuple of arguments, or a dict of keyword arguments). Layers are
+            then timed in forward passes of a copy that shares its parameters (of the model itself, if ``copy.deepcopy``
+            refuses it); otherwise those of torch that multiply are called with 256 vectors.
 
     Returns:
         A :class:`Summary`, with ``rows``, ``totals``, ``notes`` and ``to_dict()``.
@@ -114,7 +115,9 @@ def summary(model: Module, sample: Any = None, optimizer: Optimizer | None = Non
     if not isinstance(model, Module):
         raise TypeError(f"Expected an nn.Module for summary, got {type(model).__name__}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise TypeError(f"Expected a torch.optim.Optimizer for summary, got {type(optimizer).__name__}.")
+        raise TypeError(
+            f"Expected a torch.optim.Optimizer for summary, got {type(optimizer).__name__}; a sample goes to sample=."
+        )
     model = getattr(model, "_orig_mod", model)
     shared: dict[Module, list[Named]] = {}
     for named in named_chains(model, remove_duplicate=False):

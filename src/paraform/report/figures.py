@@ -186,8 +186,8 @@ class _Plot:
             f"{labels[0]}</text>"
         )
         self._add(
-            f'<text class="label" x="13" y="{middle:.1f}" text-anchor="middle" '
-            f'transform="rotate(-90 13 {middle:.1f})">{labels[1]}</text>'
+            f'<text class="label" x="10" y="{middle:.1f}" text-anchor="middle" '
+            f'transform="rotate(-90 10 {middle:.1f})">{labels[1]}</text>'
         )
 
     def line(self, mark: str, points: Sequence[tuple[float, float]]) -> None:
@@ -275,6 +275,8 @@ def _equally_long(x: Axis, y: Axis) -> tuple[Axis, Axis]:
 
 
 def _drawn(drawn: int, count: int, what: str) -> str:
+    if count == 1:
+        return f"1 {what.removesuffix('s')}"
     return f"All {count:,} {what}" if drawn == count else f"{drawn:,} of {count:,} {what}"
 
 
@@ -289,7 +291,7 @@ def _label(tick: float, axis: Axis) -> str:
         return f"{tick:g}" if -3 <= exponent <= 4 else f"1e{exponent}"
     # 0.30000000000000004 is 0.3, and -0.0 is 0
     text = f"{tick if abs(tick) > (axis.high - axis.low) * 1e-9 else 0.0:.6g}"
-    return text.replace("e-0", "e-").replace("e+0", "e") if "e" in text else text.replace("-", MINUS)
+    return text.replace("e-0", "e-").replace("e+", "e") if "e" in text else text.replace("-", MINUS)
 
 
 def _rows(*columns: Iterable[str]) -> list[tuple[str, ...]]:

@@ -76,11 +76,17 @@ class Report:
     @property
     def not_here(self) -> list[str]:
         """Names of the history that the report has no parametrized tensor for."""
-        return sorted(self.history.keys() - {name for entry in self.entries for name in (entry.name, *entry.also)})
+        return sorted(self.history.keys() - {name for entry in self.entries for name in _logged(entry)})
 
     def courses(self, entry: Entry) -> Mapping[str, Course]:
         """The history of a tensor."""
-        return next((self.history[name] for name in (entry.name, *entry.also) if name in self.history), {})
+        return next((self.history[name] for name in _logged(entry) if name in self.history), {})
+
+
+def _logged(entry: Entry) -> list[str]:
+    """The names under which a log may have a tensor: a monitor leaves out where ``torch.compile`` stands around it."""
+    names = (entry.name, *entry.also)
+    return [*names, *(name.replace("_orig_mod.", "") for name in names)]
 
 
 def build_report(

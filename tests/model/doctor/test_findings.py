@@ -204,3 +204,21 @@ def test_the_optimizer_of_param_groups_has_no_finding_after_the_remedy() -> None
     model = nn.Sequential(constrained(pf.Orthogonal()), constrained(pf.WeightNorm()), constrained(Double()))
     assert len(found("PF101", model, torch.optim.AdamW(model.parameters()))) == 3
     assert doctor(model, torch.optim.AdamW(param_groups(model, weight_decay=0.01))).codes == ()
+
+
+def test_a_raw_tensor_that_wants_no_gradient_need_not_be_able_to_train() -> None:
+    saturated, infinite = constrained(pf.Interval(-1.0, 1.0)), nn.Linear(4, 4)
+    nn.init.zeros_(infinite.bias)
+    register_parametrization(infinite, "bias", (torch.sqrt, torch.square))
+    with torch.no_grad():
+        saturated.parametrizations.weight.original.fill_(200.0)
+    for model, code in ((saturated, "PF402"), (infinite, "PF403")):
+        assert doctor(model).codes == (code,)
+        model.requires_grad_(False)
+        assert doctor(model).codes == ()
+
+
+def test_a_compiled_model_has_the_names_of_the_plain_one() -> None:
+    model = torch.compile(constrained(pf.Orthogonal()), backend="eager")
+    (finding,) = doctor(model, torch.optim.AdamW(model.parameters()))
+    assert finding.tensor == "weight"

@@ -1,5 +1,8 @@
 """One forward pass: what is computed how often, and what is used."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -137,3 +140,46 @@ def test_a_model_that_evaluates_otherwise_is_examined_in_training_mode() -> None
             return super().forward(x)
 
     assert doctor(Other(), sample=torch.ones(4)).codes == ("PF501",)
+
+
+class Raw(nn.Module):
+    """Computes with the raw tensor, and gives ``make`` of it."""
+
+    def __init__(self, make: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.kept, self.make = [self.linear.weight], make
+        register_parametrization(self.linear, "weight", pf.Symmetric())
+
+    def forward(self, x: Tensor) -> object:
+        return self.make(x @ self.kept[0].T)
+
+
+@dataclass
+class Output:
+    y: Tensor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda y: y.sum().item(), Output, lambda y: {"y": [Output(y)]}, lambda y: torch.ones(int(y.abs().sum() * 10))],
+    ids=["number", "dataclass", "nested", "length"],
+)
+def test_a_raw_tensor_that_is_used_shows_in_every_kind_of_output(make: Callable[[Tensor], object]) -> None:
+    assert doctor(Raw(make), sample=torch.ones(2, 4)).codes == ("PF502",)
+
+
+def test_a_model_that_keeps_its_last_result_is_run_too() -> None:
+    class Keeping(Loop):
+        states: tuple[dict[str, Tensor], ...] = ()
+
+        def forward(self, x: Tensor, *, steps: int = 5) -> dict[str, Tensor]:
+            self.states = (*self.states, super().forward(x, steps=steps))
+            return self.states[-1]
+
+    model = Keeping()
+    model(torch.ones(4))
+    kept = model.states
+    assert doctor(model, sample=torch.ones(4)).codes == ("PF501",)
+    assert model.states is kept
+    assert kept[0]["y"].requires_grad

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import threading
 import warnings
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 import paraform as pf
 from paraform import cached, register_parametrization
-from paraform.model.doctor import doctor, forward
+from paraform.model.copied import copied
+from paraform.model.doctor import doctor
 from paraform.parametrize import cache
 
 
@@ -106,7 +108,7 @@ def test_nothing_is_left_in_a_cache_of_the_callers() -> None:
 def test_the_copy_that_is_run_has_the_modes_of_the_model(training: bool) -> None:
     model = nn.utils.parametrizations.spectral_norm(nn.LSTM(4, 4), "weight_hh_l0").train(training)
     before = model.parametrizations.weight_hh_l0[0]._u.clone()
-    copy = forward._copy(model)
+    copy = copied(model)
     assert [module.training for module in copy.modules()] == [training] * len(list(model.modules()))
     assert [module.training for module in model.modules()] == [training] * len(list(model.modules()))
     assert torch.equal(model.parametrizations.weight_hh_l0[0]._u, before)
@@ -154,7 +156,7 @@ def test_a_sample_that_does_not_fit_or_a_model_that_cannot_be_copied_is_a_note()
     model = register_parametrization(nn.Linear(4, 4), "weight", pf.Skew())
     (finding,) = doctor(model, sample=torch.ones(3))
     assert (finding.code, finding.severity) == ("PF902", "note")
-    model.held = model.weight * 1  # a tensor with a graph, which deepcopy refuses
+    model.held = threading.Lock()  # which deepcopy refuses
     (finding,) = doctor(model, sample=torch.ones(1, 4))
     assert finding.code == "PF902"
     assert doctor(model).codes == ()
@@ -165,3 +167,5 @@ def test_other_things_than_models_and_optimizers_are_refused() -> None:
         doctor([nn.Linear(1, 1)])
     with pytest.raises(TypeError, match=r"Expected a torch\.optim\.Optimizer for doctor, got dict"):
         doctor(nn.Linear(1, 1), {})
+    with pytest.raises(TypeError, match=r"got Tensor; a sample goes to sample="):
+        doctor(nn.Linear(1, 1), torch.ones(1, 1))

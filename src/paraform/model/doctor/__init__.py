@@ -52,7 +52,7 @@ def doctor(model: Module, optimizer: Optimizer | None = None, sample: Any = None
     what makes results wrong, notes for what costs time or may be meant.
 
     Args:
-        model: any module.
+        model: any module. One that ``torch.compile`` gave is taken as what was compiled.
         optimizer: the one that trains it, if it is to be looked at.
         sample: arguments of one forward pass, if that is to be looked at: a tensor, a tuple of arguments or a
             dictionary of named ones.
@@ -76,7 +76,10 @@ def doctor(model: Module, optimizer: Optimizer | None = None, sample: Any = None
     if not isinstance(model, Module):
         raise TypeError(f"Expected an nn.Module for doctor, got {type(model).__name__}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise TypeError(f"Expected a torch.optim.Optimizer for doctor, got {type(optimizer).__name__}.")
+        raise TypeError(
+            f"Expected a torch.optim.Optimizer for doctor, got {type(optimizer).__name__}; a sample goes to sample=."
+        )
+    model = getattr(model, "_orig_mod", model)
     chains = tuple(named_chains(model))
     kept = frozenset(named.name for named in chains if engines.is_ours(named.chain) and cache.is_kept(named.chain))
     patient = Patient(model, optimizer, sample, chains, kept)

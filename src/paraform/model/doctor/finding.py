@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, overload
 
-from ..table import escape
+from ..table import escape, printable
 
 Severity = Literal["warning", "note"]
 
@@ -158,4 +158,4 @@ def _count(number: int, what: str) -> str:
 
 def _printable(text: str) -> str:
     """``text`` without the characters by which a name could move a terminal's cursor; line ends stay."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+    return "\n".join(map(printable, text.split("\n")))

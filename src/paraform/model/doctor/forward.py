@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module, RNNBase
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.nn import Module
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ...parametrize.named import Named, named_chains
-from ...parametrize.state_dict import chains_in
 from ...parametrize.switching import originals_of
+from ..copied import copied
 from .engines import is_ours
 from .finding import Finding
 from .patient import Patient
@@ -41,7 +40,7 @@ def forward_pass(patient: Patient) -> Iterator[Finding]:
     """PF501 to PF503, from a forward pass in the mode of the model; from one in evaluation mode too, if it trains."""
     if patient.sample is None or not patient.chains:
         return
-    model = _copy(patient.model)
+    model = copied(patient.model)
     passes = [_run(model, patient.sample)]
     if any(module.training for module in model.modules()):
         with suppress(Exception):  # not every model takes the same in evaluation mode
@@ -105,7 +104,7 @@ def _bypassed(patient: Patient, unread: list[Named], *, training: bool) -> dict[
     if not unread:
         return found
     raws = {id(raw) for named in unread for raw in originals_of(named.chain)}
-    model = _copy(patient.model, besides=raws)
+    model = copied(patient.model, besides=raws)
     here = {named.name: named.chain for named in named_chains(model)}
     for mode in ("training", "evaluation") if training else ("evaluation",):
         if mode == "evaluation":
@@ -134,34 +133,6 @@ class _Moved:
 
     def __exit__(self, *_: object) -> None:
         self.raw.copy_(self.before)
-
-
-def _copy(model: Module, besides: set[int] = frozenset()) -> Any:  # type: ignore[assignment]
-    """A copy to do anything with. Parameters are the model's own, which spares memory, but for some, by identity."""
-    with _unread(model):
-        other = copy.deepcopy(model, {id(p): p for p in model.parameters() if id(p) not in besides})
-    for one, its in zip(model.modules(), other.modules(), strict=True):
-        its.training = one.training
-    return other
-
-
-@contextmanager
-def _unread(model: Module) -> Iterator[None]:
-    """Within it a recurrent layer can be copied: it then reads its weights, which is to leave no trace."""
-    layers = [module for module in model.modules() if isinstance(module, RNNBase)]
-    lists = [(vars(layer), vars(layer).copy()) for layer in layers]
-    modes = [(m, m.training) for layer in layers for chain in chains_in(layer).values() for m in chain.modules()]
-    try:
-        for attributes, before in lists:  # values of the last pass, of whose graph there can be no copy
-            attributes["_flat_weights"] = [x if x is None or x.is_leaf else x.detach() for x in before["_flat_weights"]]
-        for module, _ in modes:
-            module.training = False  # torch's engine carries an estimate on at every read in training mode
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for attributes, before in lists:
-            attributes.update(before)
 
 
 def _run(model: Any, sample: Any) -> _Pass:
@@ -235,12 +206,23 @@ def _noting(own: Any, names: list[str], seen: _Pass) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    ones, others = tree_flatten(one)[0], tree_flatten(other)[0]
-    return len(ones) == len(others) and all(
-        torch.equal(x.nan_to_num(), y.nan_to_num())
-        for x, y in zip(ones, others, strict=True)
-        if isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape
-    )
+    """Whether two outputs are the same; of what are neither tensors nor numbers, nothing is known."""
+    ones, others = list(_leaves(one)), list(_leaves(other))
+    return len(ones) == len(others) and all(map(_same, ones, others))
+
+
+def _leaves(output: Any) -> Iterator[Tensor | float | complex]:
+    """The tensors of an output and the numbers that are computed, in its order."""
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor | float | complex):
+            yield leaf
+        elif is_dataclass(leaf):
+            yield from _leaves(vars(leaf))
+
+
+def _same(one: Tensor | float | complex, other: Tensor | float | complex) -> bool:
+    ones, others = torch.as_tensor(one), torch.as_tensor(other)
+    return ones.shape == others.shape and torch.equal(ones.nan_to_num(), others.nan_to_num())
 
 
 def _ms(seconds: float) -> str:

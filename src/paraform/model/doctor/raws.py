@@ -38,7 +38,7 @@ def derivatives(named: Named) -> Iterator[Finding]:
     """PF402 and PF403, where the derivative of the value vanishes though it would not nearer to zero, or is no number.
 
     Entries that a map does not read, behind a mask say, have no derivative anywhere and are not counted. Nor is one of
-    two factors where the other is zero: it is the same for smaller numbers.
+    two factors where the other is zero: it is the same for smaller numbers. What wants no gradient is not to train.
     """
     if not all(has_numbers(raw) and is_finite(raw) for raw in originals_of(named.chain)):
         return
@@ -47,6 +47,8 @@ def derivatives(named: Named) -> Iterator[Finding]:
         return
     there = None
     for index, (name, raw) in enumerate(_raws(named)):
+        if not raw.requires_grad:
+            continue
         slope = here[index]
         bad = int((~slope.isfinite()).sum())
         if bad:
