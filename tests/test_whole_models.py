@@ -21,39 +21,36 @@ def paraform(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def readme(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The folder and the names that the README's code leaves behind, with its commands run in between."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("readme")
-        patch.chdir(folder)
-        torch.manual_seed(0)
-        names: dict[str, Any] = {}
-        exec(compile(PYTHON[0], "README.md, whole models", "exec"), names)
-        for command in COMMANDS:
-            done = paraform(*command.split()[1:])
-            assert done.returncode == 0, (command, done.stdout, done.stderr)
-        trained = names["model"]
-        exec(compile(PYTHON[1], "README.md, whole models, the end", "exec"), names)
-        yield folder, trained, names
-
-
-def test_the_readme_shows_code_and_commands() -> None:
+def test_the_readme_leads_from_a_recipe_to_a_plain_model_with_the_same_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One test, for all of it is one way: what is looked at is what the steps before have left behind.
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
     assert len(PYTHON) == 2
     assert [command.split()[1] for command in COMMANDS] == ["inspect", "check", "fold", "report"]
+    names: dict[str, Any] = {}
+    exec(compile(PYTHON[0], "README.md, whole models", "exec"), names)
+    assert "lstm.weight_hh_l1" in capsys.readouterr().out  # in the dry run, the summary or both
+    for command in COMMANDS:
+        done = paraform(*command.split()[1:])
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    trained = names["model"]
+    exec(compile(PYTHON[1], "README.md, whole models, the end", "exec"), names)
 
-
-def test_weights_folded_on_the_command_line_give_a_plain_model_the_same_outputs(readme: Any) -> None:
-    _, trained, names = readme
     x = torch.randn(16, 12, 32)
     with torch.no_grad():
         for model in (names["plain"], names["again"]):
             assert torch.allclose(trained.eval()(x), model.eval()(x), rtol=0, atol=1e-6)
     assert type(names["plain"].lstm) is torch.nn.LSTM
 
+    _assert_in_their_sets(trained)
+    found = json.loads(paraform("inspect", "model.safetensors", "--json").stdout)
+    assert "lstm.weight_hh_l0" in json.dumps(found)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
-def test_the_weights_are_in_their_sets_after_training(readme: Any) -> None:
-    _, trained, _ = readme
+
+def _assert_in_their_sets(trained: Any) -> None:
     for gate in trained.lstm.weight_hh_l0.chunk(4):
         assert torch.dist(gate.mT @ gate, torch.eye(32)) < 1e-4
     for block in trained.encoder.layers[1].self_attn.in_proj_weight.chunk(3):
@@ -61,10 +58,3 @@ def test_the_weights_are_in_their_sets_after_training(readme: Any) -> None:
     assert torch.linalg.matrix_norm(trained.encoder.layers[0].linear1.weight, 2) < 1 + 1e-5
     assert torch.linalg.matrix_rank(trained.lstm.weight_ih_l1) == 8
     assert torch.allclose(trained.head.weight.norm(dim=1), torch.ones(10))
-
-
-def test_the_file_tells_its_contents_without_the_model(readme: Any) -> None:
-    folder, _, _ = readme
-    found = json.loads(paraform("inspect", str(folder / "model.safetensors"), "--json").stdout)
-    assert "lstm.weight_hh_l0" in json.dumps(found)
-    assert (folder / "report.html").stat().st_size > 10_000

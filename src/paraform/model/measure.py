@@ -43,8 +43,8 @@ class Measurement:
     is_inside: bool | None
     """Whether that is no more than rounding."""
     condition: float | None
-    """The largest singular value divided by the smallest, of all matrices the largest, inf where one is singular; None
-    for vectors and numbers."""
+    """The largest singular value divided by the smallest, of all matrices the largest, inf where one is singular but
+    for rounding; None for vectors and numbers."""
     is_finite: bool
     """False if an entry of the value is nan or inf; then residual and condition are nan. Where there are no numbers to
     look at (the meta device) nothing speaks against it, and what follows from numbers is None."""
@@ -155,13 +155,17 @@ def matrices_of(chain: Any, value: Tensor) -> Tensor | None:
 
 
 def condition(matrices: Tensor | None, is_finite: bool = True) -> float | None:
-    """The largest of the condition numbers of ``matrices``, in the 2-norm; nan where they are not finite."""
+    """The largest of the condition numbers of ``matrices``, in the 2-norm; nan where they are not finite.
+
+    Beyond 1 / eps of the precision the smallest singular value is rounding, and the number inf: of low rank, say.
+    """
     if matrices is None:
         return None
     if not is_finite:
         return math.nan
     singular = torch.linalg.svdvals(matrices)
-    return _largest(singular[..., 0] / singular[..., -1])
+    number = singular[..., 0] / singular[..., -1]
+    return _largest(torch.where(number * torch.finfo(number.dtype).eps < 1, number, math.inf))
 
 
 def wide(tensor: Tensor) -> Tensor:
