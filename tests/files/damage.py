@@ -35,13 +35,14 @@ def state_of(model: nn.Module) -> list[Any]:
 
 def outcome(path: Path, model: nn.Module) -> tuple[str, bool]:
     """What happened, and whether ``model`` was loaded into."""
-    looked = "used"
+    looked, text = "used", ""
     try:
         with SavedFile(path) as saved:
             for tensor in saved:
                 tensor.recipe, tensor.stored, tensor.shape, tensor.dtype, tensor.value()
-    except FileError:
-        looked = "refused"
+    except FileError as error:
+        looked, text = "refused", str(error)
+    assert "alloc" not in text, text  # refused by the memory, and not by us
     before = state_of(model)
     try:
         load(path, model)
@@ -51,6 +52,7 @@ def outcome(path: Path, model: nn.Module) -> tuple[str, bool]:
         return "used", True
     assert str(path) in text
     assert text.replace("\n", "").isprintable(), text
+    assert "alloc" not in text, text
     assert len(text) < 20_000
     if state_of(model) != before:
         return "changed", False
@@ -58,6 +60,7 @@ def outcome(path: Path, model: nn.Module) -> tuple[str, bool]:
 
 
 def main(folder: Path, seed: int) -> None:
+    sys.setrecursionlimit(10**6)  # as some programs do, for whom deep data would end in a crash
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     torch.set_num_threads(1)
     model = Model()

@@ -129,6 +129,9 @@ def of_another_header(parts: Parts) -> Iterator[Damaged]:
     near: list[Any] = [[0, 1], [-16, 0], [10**9, 10**9 + 16], [0, 2**64], [16, 0]]
     for offsets in (*near, [0.0, 16.0], ["0", "16"], [0], {}, None, [True, 17]):
         yield with_entry(f"data_offsets {offsets}", lambda entry, offsets=offsets: entry.update(data_offsets=offsets))
+    for other in ("head.bias", "turn.parametrizations.weight.original"):  # of as many bytes, and of more
+        place = parts.header[other]["data_offsets"]
+        yield with_entry(f"in the place of {other}", lambda entry, place=place: entry.update(data_offsets=place))
     for shape in ([5], [-4], [4.0], ["4"], [4, 10**9], [10**9] * 20, [1] * 1000, [True, 4], {}, None, 4, [2**63, 0]):
         yield with_entry(f"shape {str(shape)[:30]}", lambda entry, shape=shape: entry.update(shape=shape))
     for dtype in ("F64", "f32", "F128", "", None, 4, ["F32"], "os.system", "\x1b[2J"):
@@ -227,9 +230,9 @@ def of_another_recipe(parts: Parts, choose: random.Random) -> Iterator[Damaged]:
             holder[key] = odd  # noqa: B023 (it is called at once)
 
         odd = choose.choice(_ODD)
-        for name, change in ((f"without {where}", delete), (f"{odd!r} as {where}", replace)):
-            other = changed(parts.recipe, path, change)
-            yield Damaged(f"recipe: {name}", parts._replace(recipe=other).bytes(), MAY)
+        name, change = choose.choice([(f"without {where}", delete), (f"{odd!r} as {where}", replace)])
+        other = changed(parts.recipe, path, change)
+        yield Damaged(f"recipe: {name}", parts._replace(recipe=other).bytes(), MAY)
 
 
 def step(name: str, **arguments: Any) -> dict[str, Any]:

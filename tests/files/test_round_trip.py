@@ -359,3 +359,29 @@ def test_saving_again_what_was_loaded_writes_the_same_bytes(tmp_path: Path) -> N
     save(model, tmp_path / "one")
     save(load(tmp_path / "one", two()), tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_neither_inference_mode_nor_a_default_device_has_a_say(tmp_path: Path) -> None:
+    model = pf.register_parametrization(nn.Linear(4, 4), "weight", pf.LowRank(2))
+    other = nn.Linear(4, 4)
+    with torch.inference_mode(), torch.device("meta"):
+        save(model, tmp_path / "model.safetensors")
+        load(tmp_path / "model.safetensors", other)
+        with SavedFile(tmp_path / "model.safetensors") as saved:
+            value = saved["weight"].value()
+    assert torch.equal(value, model.weight)
+    assert torch.equal(other.weight, model.weight)
+    other.weight.sum().backward()
+    assert all(parameter.grad is not None for parameter in other.parametrizations.parameters())
+
+
+def test_an_optimizer_made_before_trains_what_was_loaded(tmp_path: Path) -> None:
+    model = pf.register_parametrization(nn.Linear(4, 4), "weight", pf.Orthogonal())
+    save(model, tmp_path / "model.safetensors")
+    other = nn.Linear(4, 4)
+    optimizers = [torch.optim.AdamW(each.parameters()) for each in (other, model)]
+    load(tmp_path / "model.safetensors", other)
+    for each, optimizer in zip((other, model), optimizers, strict=True):
+        each.weight[0].sum().backward()
+        optimizer.step()
+    assert torch.equal(other.weight, model.weight)

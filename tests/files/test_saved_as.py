@@ -236,3 +236,27 @@ def test_names_are_given_once() -> None:
         saved_as("mylab.x", Clip())
     with pytest.raises(TypeError, match="class of modules"):
         saved_as("mylab.x", int)
+
+
+class Trim(nn.Module):
+    """Makes the tensor smaller, which only an unsafe chain may."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw[:2, :2]
+
+
+@pytest.mark.parametrize("first", [None, pf.Symmetric], ids=["alone", "second"])
+def test_a_chain_whose_value_has_another_shape_than_the_raw_tensor_comes_back(
+    first: type[Constraint] | None, tmp_path: Path
+) -> None:
+    saved_as("mylab.Trim", Trim)
+    model = nn.Linear(3, 3)
+    if first is not None:
+        pf.register_parametrization(model, "weight", first())
+    pf.register_parametrization(model, "weight", Trim(), unsafe=True)
+    save(model, tmp_path / "model.safetensors")
+    other = load(tmp_path / "model.safetensors", nn.Linear(3, 3))
+    assert torch.equal(other.weight, model.weight)
+    with SavedFile(tmp_path / "model.safetensors") as saved:
+        assert saved["weight"].shape == (2, 2)
+        assert torch.equal(saved["weight"].value(), model.weight)

@@ -77,6 +77,8 @@ def load(path: str | os.PathLike[str], model: M) -> M:
             with unchanged_on_failure(model):
                 _put_on(model, fit)
                 model.load_state_dict(state)
+        except MemoryError:
+            raise
         except Exception as error:
             raise FileError(f"{where}, which was not changed: {reason(error)}") from error
     return model

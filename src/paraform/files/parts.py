@@ -82,6 +82,8 @@ def _taught(step: Module, like: Tensor, name: str) -> Any:
         with torch.inference_mode(False), torch.no_grad(), _on_meta(step):
             raw = step.right_inverse(like)  # type: ignore[operator]
         as_tensors(raw)
+    except MemoryError:
+        raise
     except Exception as error:
         raise FileError(
             f"{printable(name)} does not fit a value of {like.dtype} and shape {tuple(like.shape)}: {reason(error)}"

@@ -222,7 +222,7 @@ def _built(data: Any, like: Tensor, tensor: Callable[[str, bool], Tensor], path:
     try:
         given = {key: read(value, key, depth) for key, value in arguments.items()}
         return entry.cls(*([like] if entry.takes_weight else []), **given)
-    except FileError:
+    except (FileError, MemoryError):
         raise
     except Exception as error:
         raise FileError(f"'{who}' cannot be built from {_names(arguments)}: {reason(error)}") from error

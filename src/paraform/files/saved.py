@@ -234,7 +234,7 @@ class _Explained:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, OSError):
+        if isinstance(error, Exception) and not isinstance(error, OSError | MemoryError):
             raise FileError(f"{self.where}: {reason(error)}") from error
 
 

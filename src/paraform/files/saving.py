@@ -165,6 +165,8 @@ def _entry(chain: Any, name: str, state: dict[str, Tensor]) -> Entry:
         entry = entry_of_chain(chain)
         specs = {own: Spec(tuple(tensor.shape), tensor.dtype) for own, tensor in state.items()}
         blank(entry, specs, lambda own: state[own].detach().cpu().clone())
+    except MemoryError:
+        raise
     except Exception as error:
         raise FileError(f"the parametrizations of '{printable(name)}' cannot be saved: {reason(error)}") from error
     return entry
