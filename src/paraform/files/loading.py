@@ -96,7 +96,8 @@ def _put_on(model: Module, fit: Fit) -> None:
         _make_real("", chain, device, chain.state_dict(), {})
         chain.to(device)  # what a step was given as numbers, or holds beside its tensors
     for off_chain, off in fit.switched_off:
-        off_chain._set_off(off)
+        if off or hasattr(off_chain, "_set_off"):  # torch's engine has no switch, and needs none for nothing
+            off_chain._set_off(off)
     for key, other in fit.shared.items():
         _share(model, key, other)
     _make_real("", model, torch.device("cpu"), fit.keys, {})
