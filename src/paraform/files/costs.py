@@ -1,7 +1,7 @@
 """What the values of a saved model cost to compute, known from the recipe alone, and how much of it a file may ask for.
 
-A few kilobytes of factors can stand for a matrix that fills the memory, and whose decomposition takes hours. What a file
-may cost grows with its own size, so that nobody is harmed by one that was made to harm, and an honest one is computed.
+A few kilobytes of factors can stand for a matrix that fills the memory, and whose decomposition takes hours. What a
+file may cost grows with its own size, so that one that was made to harm does not, and an honest one is computed.
 """
 
 from __future__ import annotations
