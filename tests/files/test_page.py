@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from paraform.files.costs import GROWTH, LARGEST_SUM, LARGEST_VALUE
 from paraform.files.layout import LARGEST_HEADER
-from paraform.files.saved import GROWTH, LARGEST_VALUE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
 
@@ -23,5 +23,6 @@ def test_the_page_shows_the_recipe_that_is_written(tmp_path: Path, monkeypatch: 
 
 
 def test_the_page_names_the_limits_of_the_code() -> None:
-    assert (LARGEST_HEADER, LARGEST_VALUE, GROWTH) == (32 * 2**20, 2**30, 4)
-    assert all(text in " ".join(PAGE.split()) for text in ("32 MiB", "1 GiB or four times"))
+    assert (LARGEST_HEADER, LARGEST_VALUE, LARGEST_SUM, GROWTH) == (2**25, 2**27, 2**30, 128)
+    words = " ".join(PAGE.split())
+    assert all(text in words for text in ("at most 32 MiB", "128 MiB or 128 times what", "1 GiB or 128 times the file"))

@@ -11,6 +11,7 @@ from torch import nn
 
 import paraform as pf
 from paraform.files import FileError, load, save
+from tests.files.damaged import unpacked
 
 
 def snapshot(model: nn.Module) -> Any:
@@ -257,3 +258,23 @@ def test_every_dtype_shape_and_layout_comes_back(tmp_path: Path) -> None:
         assert found.dtype == tensor.dtype
         assert found.shape == tensor.shape
         assert torch.equal(bytes_of(found), bytes_of(tensor)), key
+
+
+@pytest.mark.parametrize(("make", "text"), [(pf.Circulant, "a value of shape (3,)"), (pf.WeightNorm, "no value")])
+def test_a_recipe_whose_value_no_layer_could_read_is_refused(
+    make: Callable[[], pf.Constraint], text: str, tmp_path: Path
+) -> None:
+    save(pf.register_parametrization(nn.Linear(3, 3), "weight", make()), tmp_path / "model.safetensors")
+    parts = unpacked((tmp_path / "model.safetensors").read_bytes())
+    parts.recipe["parametrized"]["weight"]["chain"][0]["off"] = True
+    (tmp_path / "model.safetensors").write_bytes(parts.bytes())
+    assert_refused(tmp_path / "model.safetensors", nn.Linear(3, 3), text)
+
+
+def test_a_recipe_cannot_ask_for_so_many_iterations_that_training_stands_still(tmp_path: Path) -> None:
+    model = pf.parametrizations.spectral_norm(nn.Linear(3, 3))
+    save(model, tmp_path / "model.safetensors")
+    parts = unpacked((tmp_path / "model.safetensors").read_bytes())
+    parts.recipe["parametrized"]["weight"]["chain"][0]["arguments"]["n_power_iterations"] = 10**12
+    (tmp_path / "model.safetensors").write_bytes(parts.bytes())
+    assert_refused(tmp_path / "model.safetensors", nn.Linear(3, 3), "at most 1000 are read")

@@ -385,3 +385,10 @@ def test_an_optimizer_made_before_trains_what_was_loaded(tmp_path: Path) -> None
         each.weight[0].sum().backward()
         optimizer.step()
     assert torch.equal(other.weight, model.weight)
+
+
+def test_what_torchs_engine_has_parametrized_is_loaded_into(tmp_path: Path) -> None:
+    model, other = (nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)) for _ in range(2))
+    save(model, tmp_path / "model.safetensors")
+    load(tmp_path / "model.safetensors", other)
+    assert torch.equal(other.weight, model.weight)

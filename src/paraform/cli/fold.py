@@ -24,7 +24,8 @@ def fold(
 
     OUT is a safetensors file with the state dict of the plain architecture, which
     `model.load_state_dict(safetensors.torch.load_file(OUT))` takes. A tied tensor is in it under each of its names.
-    One tensor is in memory at a time, so that files larger than memory can be folded.
+    One tensor is in memory at a time, so that files larger than memory can be folded. What would take far more
+    room or time than a file of its size should is refused.
 
     Exit code: 0; 2 for a file that cannot be read, a value that cannot be computed or is not finite, or an OUT that
     cannot be written. Then nothing was written.
@@ -38,6 +39,7 @@ def fold(
     if out.exists() and file.exists() and out.samefile(file):
         stop(f"OUT is to be another file than FILE, but '{printable(out)}' is the same; choose another name.")
     with SavedFile(file) as saved:
+        saved.check_sum()
         specs = {tensor.name: (tensor.shape, tensor.dtype) for tensor in saved}
         computed = sum(tensor.is_parametrized for tensor in saved)
         # transformers and others read a file only if it says that it is PyTorch's

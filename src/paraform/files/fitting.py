@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
 from ..parametrize import ParametrizationList
 from ..parametrize.named import named_chains
+from ..parametrize.reads import look
 from ..parametrize.state_dict import plain_names, plain_places
 from .entry import Entry, Spec
 from .errors import FileError
 from .keys import prefix_of
-from .names import printable
+from .known import is_ours
+from .names import printable, reason
 from .parts import blank, check_against, kind
 from .saved import SavedFile
 from .saving import entry_of_chain
@@ -145,7 +148,23 @@ def _fit_recipe(name: str, entry: Entry, saved: SavedFile, tensor: Any) -> Param
     keys = saved.parts(name)[1]
     specs = {own: saved.spec(key) for own, key in keys.items()}
     dtype = tensor.dtype if kind(tensor.dtype) == kind(entry.dtype) else entry.dtype
-    return blank(entry, specs, lambda own: saved.read(keys[own]), dtype)
+    chain = blank(entry, specs, lambda own: saved.read(keys[own]), dtype)
+    # What holds numbers already (a user's part, the bounds of a set of torch's) cannot be tried without any.
+    is_blank = '"numbers"' not in json.dumps(entry.recipe()) and all(x.is_meta for x in chain.state_dict().values())
+    if not entry.unsafe and is_blank and all(map(is_ours, chain)):
+        _check_value(chain, entry.shape)
+    return chain
+
+
+def _check_value(chain: ParametrizationList, shape: tuple[int, ...]) -> None:
+    """Refuse a chain without numbers that has no value, as a damaged recipe's; no layer could read it."""
+    try:
+        with torch.no_grad():
+            value = look(chain)
+    except Exception as error:
+        raise FileError(f"no value can be computed by the recipe of the file: {reason(error)}") from error
+    if tuple(value.shape) != shape:
+        raise FileError(f"the recipe of the file gives a value of shape {tuple(value.shape)}, where it says {shape}.")
 
 
 def _fit_chain(name: str, entry: Entry, saved: SavedFile, chain: Any) -> None:

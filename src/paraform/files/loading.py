@@ -37,7 +37,8 @@ def load(path: str | os.PathLike[str], model: M) -> M:
     The model decides where its tensors are and how precise they are, as with ``load_state_dict``: numbers are converted
     to the dtype and moved to the device of each tensor of the model. What is on the meta device is made on the CPU, in
     its dtype. ``requires_grad`` and the mode stay the model's. A ``Parameter`` with one raw tensor stays the same
-    object. What is tied in the file is tied in the model.
+    object; where there are several, as of ``LowRank``, an optimizer made before does not know them: make it after
+    loading. What is tied in the file is tied in the model.
 
     Args:
         path: the file.
@@ -96,7 +97,8 @@ def _put_on(model: Module, fit: Fit) -> None:
         _make_real("", chain, device, chain.state_dict(), {})
         chain.to(device)  # what a step was given as numbers, or holds beside its tensors
     for off_chain, off in fit.switched_off:
-        off_chain._set_off(off)
+        if off or hasattr(off_chain, "_set_off"):  # torch's engine has no switch, and needs none for nothing
+            off_chain._set_off(off)
     for key, other in fit.shared.items():
         _share(model, key, other)
     _make_real("", model, torch.device("cpu"), fit.keys, {})

@@ -25,10 +25,11 @@ def printable(name: object) -> str:
 def reason(error: BaseException) -> str:
     r"""What an error says, in one line that no character of a file's leads astray.
 
-    >>> reason(ValueError("no\x1bname"))
-    'no\\x1bname'
+    >>> reason(ValueError("no\x1bname,\n\tand none here"))
+    'no\\x1bname, and none here'
     """
-    return _escaped(_cut(" ".join(map(str, [error, *getattr(error, "__notes__", ())])), _LONGEST_REASON), frozenset())
+    text = " ".join(map(str, [error, *getattr(error, "__notes__", ())]))
+    return _escaped(_cut(" ".join(text.split()), _LONGEST_REASON), frozenset())
 
 
 def _cut(text: str, longest: int) -> str:

@@ -55,6 +55,7 @@ _TORCHS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
 }
 # A bound of torch's that is a tensor is written down in the recipe itself: it is in no state dict.
 _MOST_NUMBERS = 10_000
+_MOST_ITERATIONS = 1_000  # of a power iteration, in each forward pass: more would look as if training stood still
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16,
     torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)}  # fmt: skip
 
@@ -254,6 +255,10 @@ def _check_arguments(entry: Known, arguments: Mapping[str, Any]) -> None:
         if entry.is_ours and not _is_a(value, wanted):
             raise FileError(
                 f"'{entry.name}' expects {name} to be {wanted}, got {printable(value)} ({type(value).__name__})."
+            )
+        if name == "n_power_iterations" and value > _MOST_ITERATIONS:
+            raise FileError(
+                f"'{entry.name}' asks for {value} iterations at each step; at most {_MOST_ITERATIONS} are read."
             )
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:

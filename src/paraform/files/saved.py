@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..parametrize import ParametrizationList
 from ..parametrize.reads import look
+from .costs import GROWTH, LARGEST_SUM, LARGEST_VALUE, bytes_needed, most_work, work_of_measuring, work_of_value
 from .entry import KEY, Contents, Entry, Spec, read_contents
 from .errors import FileError
 from .keys import grouped
@@ -20,10 +21,6 @@ from .layout import bytes_of
 from .names import printable, reason
 from .parts import blank, check_against
 from .reading import TensorFile
-
-LARGEST_VALUE = 2**30
-"""In bytes: so much a value may take, or :data:`GROWTH` times what is stored for it if that is more."""
-GROWTH = 4
 
 
 class SavedFile:
@@ -59,6 +56,7 @@ class SavedFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = TensorFile(path)
+        self._most_work: dict[Callable[[Entry], int], int] = {}
         try:
             self._contents = _contents(self._file)
             self._keys = _keys(self._contents, self._file)
@@ -125,6 +123,36 @@ class SavedFile:
         shape, dtype = self._file.specs[key]
         return Spec(shape[:-1], _COMPLEX[dtype]) if key in self._contents.pairs else Spec(shape, dtype)
 
+    def check_sum(self) -> None:
+        """Refuse to compute all values, where they take far more room than the file.
+
+        Raises:
+            FileError: they do.
+        """
+        needed = sum(bytes_of(tensor.shape, tensor.dtype) for tensor in self)
+        if needed > max(LARGEST_SUM, GROWTH * self._file.size):
+            raise FileError(
+                f"{self._file.where}: its values take {needed} bytes, and it has {self._file.size}. More than "
+                f"{LARGEST_SUM} bytes, or {GROWTH} times its own, are only taken for a model: load it, and fold that."
+            )
+
+    def check_work(self, work_of: Callable[[Entry], int], entry: Entry) -> None:
+        """Refuse an entry, where the tensors up to its cost take far longer than a file of this size may ask for.
+
+        Raises:
+            FileError: they do.
+        """
+        if work_of not in self._most_work:
+            works = {name: work_of(each) for name, each in self._contents.entries.items()}
+            # A value is computed for each of its names.
+            again = [works[target] for target in self._contents.ties.values() if target in works]
+            self._most_work[work_of] = most_work([*works.values(), *again], self._file.size)
+        if work_of(entry) > self._most_work[work_of]:
+            raise FileError(
+                f"it would take about {work_of(entry):.0e} multiplications, which is far more than a file of "
+                f"{self._file.size} bytes may ask for. Load it into its model, and work with that."
+            )
+
     def read(self, key: str) -> Tensor:
         """The tensor of a key of the state dict, in memory of its own."""
         key = self._contents.shared.get(key, key)
@@ -174,31 +202,29 @@ class SavedTensor:
         """Its parametrizations on the raw tensors, which are read for it: in evaluation mode, and without gradients.
 
         Raises:
-            FileError: it is not parametrized, or the recipe cannot be built, or is not one of what is stored, or its
-                value would take too much memory (:data:`LARGEST_VALUE`).
+            FileError: it is not parametrized, or the recipe cannot be built, or is not one of what is stored, or
+                measuring it would take too much memory or time for what is stored (:mod:`paraform.files.costs`).
         """
         if self._entry is None:
             raise FileError(f"'{printable(self.name)}' of '{printable(self._saved.path)}' is not parametrized.")
         with self._explained(), torch.inference_mode(False):
             self._check_size()
-            chain = blank(self._entry, self._stored, self._read)
-            check_against(chain, self._stored, exactly=True)
-            state = {own: self._read(own) for own in self._keys}
-            chain.load_state_dict(state, assign=True)
-            chain.to("cpu")  # what a step holds beside its tensors
-            return chain.eval().requires_grad_(False)
+            self._saved.check_work(work_of_measuring, self._entry)
+            return self._chain()
 
     def value(self) -> Tensor:
         """Its value.
 
         Raises:
-            FileError: see :meth:`chain`.
+            FileError: see :meth:`chain`; products and copies, as those of ``LowRank``, are made where they cannot be
+                measured.
         """
         if self._entry is None:
             return self._read("")
-        chain = self.chain()
-        with self._explained(), torch.no_grad():
-            value = look(chain)
+        with self._explained(), torch.inference_mode(False), torch.no_grad():
+            self._check_size()
+            self._saved.check_work(work_of_value, self._entry)
+            value = look(self._chain())
             if (tuple(value.shape), value.dtype) != (self.shape, self.dtype):
                 raise FileError(
                     f"its value is {value.dtype} of shape {tuple(value.shape)}, where the recipe says {self.dtype} of "
@@ -206,14 +232,21 @@ class SavedTensor:
                 )
         return value
 
+    def _chain(self) -> ParametrizationList:
+        assert self._entry is not None
+        chain = blank(self._entry, self._stored, self._read)
+        check_against(chain, self._stored, exactly=True)
+        state = {own: self._read(own) for own in self._keys}
+        chain.load_state_dict(state, assign=True)
+        chain.to("cpu")  # what a step holds beside its tensors
+        return chain.eval().requires_grad_(False)
+
     def _read(self, own: str) -> Tensor:
         return self._saved.read(self._keys[own])
 
     def _check_size(self) -> None:
         assert self._entry is not None
-        shapes = [self.shape, *[step.shape for step in self._entry.steps if step.shape is not None]]
-        needed = max(bytes_of(shape, self.dtype) for shape in shapes)
-        stored = sum(bytes_of(*spec) for spec in self._stored.values())
+        needed, stored = bytes_needed(self._entry), sum(bytes_of(*spec) for spec in self._stored.values())
         if needed > max(LARGEST_VALUE, GROWTH * stored):
             raise FileError(
                 f"its value takes {needed} bytes, and {stored} are stored for it. More than {LARGEST_VALUE} bytes, or "
