@@ -79,9 +79,23 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
         try:
             yield
         except BaseException:
-            for each in before:
-                each.restore()
+            _restore(before)
             raise
+
+
+def _restore(before: list[Any]) -> None:
+    """Restore each of them. An interruption waits: half a model is neither what it was nor what it was to be."""
+    interruption: KeyboardInterrupt | None = None
+    done = False
+    while not done:
+        try:
+            for each in before:
+                each.restore()  # once more is as good as once
+            done = True
+        except KeyboardInterrupt as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
 
 
 def _with_chains(module: Module) -> Iterator[Module]:
