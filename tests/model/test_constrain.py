@@ -152,6 +152,14 @@ def test_all_refused_tensors_are_listed_with_their_reasons() -> None:
     assert "2.bias" not in text
 
 
+def test_an_error_says_its_kind_and_the_rule_once() -> None:
+    with pytest.raises(TypeError) as caught:
+        constrain(perceptron(), {"4.weight": lambda tensor: tensor})
+    text = str(caught.value)
+    assert (text.count("The rule '4.weight'"), text.count("the rule"), text.count("TypeError")) == (1, 0, 0)
+    assert text.endswith(":\n    4.weight, shape (4, 3)")
+
+
 def test_an_exception_of_its_own_stays_itself_and_says_where() -> None:
     with pytest.raises(PeculiarError) as caught:
         constrain(perceptron(), {"4.weight": Peculiar()})

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import paraform as pf
 from paraform.model import fold
@@ -328,6 +329,28 @@ def test_a_copy_leaves_the_model_alone(kind: Kind) -> None:
     assert torch.equal(folded(x), model(x))
     model(x).sum().backward()
     assert all(parameter.grad is None for parameter in folded.parameters())
+
+
+class Clones(TorchDispatchMode):
+    """Counts the entries that are cloned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.clone.default:
+            self.entries += args[0].numel()
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_becomes_of_a_copy_is_not_remembered_in_as_much_memory_again() -> None:
+    size, layers = 16, 4
+    model = nn.Sequential(*[nn.Linear(size, size, bias=False) for _ in range(layers)])
+    pf.constrain(model, {"*.weight": pf.Symmetric()})
+    with Clones() as clones:
+        fold(model, copy=True)
+    assert clones.entries <= 2 * layers * size * size  # that of the copy, and the values
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler's own

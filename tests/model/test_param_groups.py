@@ -1,6 +1,7 @@
 """The groups of an optimizer: what weight decay means something for, and in which order."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -144,6 +145,12 @@ def test_a_compiled_model_and_a_copy_have_the_same_groups() -> None:
     compiled = names(torch.compile(layer, backend="eager"))
     assert tuple([name.removeprefix("_orig_mod.") for name in group] for group in compiled) == names(layer)
     assert names(copy.deepcopy(layer)) == names(layer)
+
+
+@pytest.mark.parametrize("model", [3, nn.Linear, [nn.Linear(2, 2)]])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"Expected an nn\.Module"):
+        param_groups(model, weight_decay=0.1)
 
 
 def test_a_tensor_that_is_no_parameter_is_in_no_group() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from paraform.constraints import Blocks, Orthogonal, Positive, Skew, Symmetric, WeightNorm
 from paraform.model import constrain
@@ -230,6 +231,16 @@ def test_the_error_says_what_to_write(error: type[Exception], recipe: Any, words
 def test_all_rules_that_name_nothing_are_told_at_once() -> None:
     with pytest.raises(ValueError, match=r"(?s)'a'.*'scael' names no tensor of Net. Did you mean: scale"):
         constrain(Net(), {"a": Skew(), "scale": Positive(), "scael": Positive()})
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("key", ["[02].weight", "2.weight", "*.weight", (nn.Linear, "weight"), (nn.Linear, "w*t")])
+def test_a_tensor_that_a_hook_computes_is_told_from_one_that_is_not_there(key: Any) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    nn.utils.weight_norm(model[0])
+    prune.l1_unstructured(model[2], "weight", 2)
+    with pytest.raises(ValueError, match=r"Neither parameter nor buffer is: .*2\.weight\. .*the hook is taken off"):
+        constrain(model, {key: Skew()})
 
 
 def test_a_constraint_that_serves_another_tensor_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -91,6 +93,41 @@ def test_any_exception_counts_and_goes_on(interruption: type[BaseException]) -> 
     with undone(model, by=interruption):
         register_parametrization(model[0], "weight", Skew())
     assert photograph(model) == before
+
+
+def interrupted_in_restoring(line: int) -> Callable[..., Any]:
+    """A trace function that raises KeyboardInterrupt at the ``line``-th line that a ``restore`` executes."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if not frame.f_code.co_filename.endswith("together.py") or frame.f_code.co_name != "restore":
+            return None
+        seen += event == "line"
+        if event == "line" and seen == line:
+            raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("reason", [StopError, KeyboardInterrupt])
+@pytest.mark.parametrize("line", [1, 2, 5, 20, 50, 100])
+def test_an_interruption_while_all_is_put_back_waits_until_it_is(line: int, reason: type[BaseException]) -> None:
+    model = mixed_model()
+    optimizer = trained(model)
+    before = photograph(model), photograph_of_optimizer(optimizer)
+    traced = sys.gettrace()
+    try:
+        with pytest.raises(KeyboardInterrupt), unchanged_on_failure(model, optimizer):  # noqa: PT012
+            register_parametrization(model[0], "weight", Skew(), optimizer=optimizer)
+            remove_parametrizations(model[2], "weight")
+            sys.settrace(interrupted_in_restoring(line))
+            raise reason
+    finally:
+        sys.settrace(traced)
+    assert photograph(model) == before[0]
+    assert photograph_of_optimizer(optimizer) == before[1]
 
 
 def test_without_an_exception_all_changes_stay() -> None:

@@ -43,6 +43,9 @@ def fold(model: M, copy: bool = False) -> M:
     else holds it and the value has its dtype; it loses its gradient, which was one of the raw tensor.
     :func:`~paraform.cache_each_forward` is ended. Other hooks stay.
 
+    Besides the values, whose memory is kept or given back in the end, this takes that of the raw tensors once more: to
+    put them back, or with ``copy`` for the copy.
+
     Either all is folded or nothing: whatever can be refused is refused before anything changes. Afterwards each plain
     tensor is compared with the value that was computed, to the bit.
 
@@ -98,7 +101,8 @@ def fold(model: M, copy: bool = False) -> M:
     shared = held_elsewhere((chain, raw) for chain in found for raw in originals_of(chain))
 
     holders = {owner for each in owners.values() for owner, _ in each}
-    with unchanged_modules({*found, *holders, *(owner.get_submodule("parametrizations") for owner in holders)}):
+    changing = {*found, *holders, *(owner.get_submodule("parametrizations") for owner in holders)}
+    with nullcontext() if copy else unchanged_modules(changing):  # nobody needs a copy that could not be folded
         folded = [_put(plain, chain, owners[chain], shared) for chain, (_, plain) in found.items()]
         for holder in holders:
             if isinstance(holder, RNNBase):

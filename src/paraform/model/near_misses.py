@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor
 
 from ..parametrize import type_before_parametrizations
 from .recipe import Place, Rule
@@ -15,12 +18,33 @@ _MOST = 3
 
 def near_misses(rule: Rule, places: list[Place]) -> str:
     """Sentences that say so, with a space in front; empty where nothing is near."""
+    computed = _computed(rule.key, places)
+    if computed:
+        return (
+            f" Neither parameter nor buffer is: {_listed(computed)}. What a hook computes, as that of torch's older "
+            "weight_norm or of pruning does, can be constrained when the hook is taken off."
+        )
     if isinstance(rule.key, str):
         return _near_names(rule.key, places)
     if isinstance(rule.key, tuple):
         types, name = rule.key
         return _near_types(types, name, places)
     return " It is asked about parameters only; name a buffer by its full name."
+
+
+def _computed(key: Any, places: list[Place]) -> list[str]:
+    """The full names of tensors that the rule would name if they were parameters, and not plain attributes."""
+    modules = {place.module: place.name.removesuffix(place.tensor_name) for place in reversed(places)}
+    return [
+        prefix + name
+        for module, prefix in reversed(modules.items())
+        for name, value in list(vars(module).items())
+        if isinstance(value, Tensor)
+        and (
+            (isinstance(key, str) and fnmatchcase(prefix + name, key))
+            or (isinstance(key, tuple) and issubclass(type(module), key[0]) and fnmatchcase(name, key[1]))
+        )
+    ]
 
 
 def _near_names(key: str, places: list[Place]) -> str:

@@ -140,16 +140,19 @@ def raise_refusals(outcomes: list[Outcome]) -> None:
         raise error
     kind = type(error) if len(kinds) == 1 and not kinds.isdisjoint(_PLAIN) else ValueError
     count = "A tensor is" if len(refused) == 1 else f"{len(refused)} tensors are"
-    raise kind("\n".join([f"{count} refused, and nothing was changed:", *_reasons(refused)])) from error
+    raise kind("\n".join([f"{count} refused, and nothing was changed:", *_reasons(refused, kind)])) from error
 
 
-def _reasons(refused: list[Outcome]) -> list[str]:
-    """A line for each reason, and one below it for each tensor that was refused for it."""
+def _reasons(refused: list[Outcome], said: type[Exception] = ValueError) -> list[str]:
+    """A line for each reason, and one below it for each tensor that was refused for it. ``said`` need not be named."""
     tensors: dict[str, list[str]] = {}
     for outcome in refused:
         error = outcome.refusal
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        reason = f"{kind}{str(error).strip()} (the rule {outcome.rule}):"
+        kind = "" if isinstance(error, (ValueError, said)) else f"{type(error).__name__}: "
+        text = str(error).strip()
+        is_told = any(f"{words} {outcome.rule}" in text for words in ("The rule", "rules name it:"))
+        rule = "" if is_told else f" (the rule {outcome.rule})"
+        reason = f"{kind}{text}{rule}:"
         tensors.setdefault(reason, []).append(f"    {outcome.name}, shape {outcome.shape}")
     return [line for reason, names in tensors.items() for line in (f"- {reason}", *names)]
 

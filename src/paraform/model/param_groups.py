@@ -33,6 +33,9 @@ def param_groups(model: Module, *, weight_decay: float) -> list[dict[str, Any]]:
     Returns:
         Two groups, decayed and not decayed, of all ``model.parameters()``; the second, or the first, may be empty.
 
+    Raises:
+        TypeError: ``model`` is no module.
+
     >>> import torch
     >>> from torch import nn
     >>> from paraform import Orthogonal, register_parametrization
@@ -41,6 +44,8 @@ def param_groups(model: Module, *, weight_decay: float) -> list[dict[str, Any]]:
     >>> [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
     [(['bias'], 0.01), (['parametrizations.weight.original'], 0.0)]
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"Expected an nn.Module to group the parameters of, got {type(model).__name__}.")
     names = {parameter: name for name, parameter in model.named_parameters()}
     decays = decays_something(model)
     return [

@@ -9,6 +9,8 @@ import torch
 from torch.nn import Parameter
 from torch.optim import SGD, Adagrad, Optimizer
 
+from .alive import all_alive
+
 
 def forget(parameter: Parameter) -> None:
     """Let every optimizer that remembers ``parameter`` start anew with it: it has another shape than before.
@@ -18,9 +20,7 @@ def forget(parameter: Parameter) -> None:
     """
     if torch.compiler.is_compiling() or not _is_a_key(parameter):
         return
-    # The type is asked, not the object: an isinstance() would wake what poses as something else.
-    alive = [thing for thing in gc.get_objects() if issubclass(type(thing), Optimizer)]
-    for optimizer in alive:
+    for optimizer in all_alive(Optimizer):
         if optimizer.state.pop(parameter, None) is not None:
             for group in optimizer.param_groups:
                 if any(each is parameter for each in group["params"]):

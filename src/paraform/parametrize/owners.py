@@ -16,6 +16,7 @@ from torch.nn import Module
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from .alive import all_alive
 from .errors import title
 
 Owner = tuple[Module, str]
@@ -104,7 +105,7 @@ def owners_of_tensor(
 def modules_alive() -> list[Module]:
     """All modules that there are, but for those that only wait to be collected."""
     gc.collect()
-    return list(_modules_alive())
+    return all_alive(Module)
 
 
 def held(module: Module, name: str) -> Tensor:
@@ -120,7 +121,7 @@ def owners_of_chain(module: Module, name: str) -> list[Owner]:
         return [own]
     others = [
         (other, key)
-        for other in _modules_alive()
+        for other in all_alive(Module)
         for key, chain in _children(_children(other, "_modules").get("parametrizations"), "_modules").items()
         if chain is chains[name] and (other, key) != own
     ]
@@ -138,7 +139,7 @@ def is_original_elsewhere(chain: Module, name: str) -> bool:
 def owners_of_chains(chains: Collection[Module]) -> dict[Module, list[Owner]]:
     """Every module that has one of ``chains`` on a tensor. One search for all of them."""
     owners: dict[Module, list[Owner]] = {chain: [] for chain in chains}
-    for module in _modules_alive() if owners else ():
+    for module in all_alive(Module) if owners else ():
         for name, chain in _children(_children(module, "_modules").get("parametrizations"), "_modules").items():
             if chain in owners:
                 owners[chain].append((module, name))
@@ -161,7 +162,7 @@ def _held_elsewhere(raws: list[tuple[Module, Tensor]]) -> set[Tensor]:
         by_memory[_memory(raw)].append((chain, raw))
     return {
         raw
-        for module in (_modules_alive() if raws else ())
+        for module in (all_alive(Module) if raws else ())
         for holder in ("_parameters", "_buffers")
         for other in _children(module, holder).values()
         if isinstance(other, Tensor)
@@ -178,7 +179,7 @@ def is_submodule(module: Module, *, besides: Module | None = None) -> bool:
     """Whether some module, ``besides`` the one given, has ``module`` as a child."""
     return any(
         parent is not besides and any(child is module for child in _children(parent, "_modules").values())
-        for parent in _modules_alive()
+        for parent in all_alive(Module)
     )
 
 
@@ -203,16 +204,11 @@ def _is_left_over(module: Module) -> bool:
 
 def _owners(tensor: Tensor, alive: Iterable[Module] | None = None) -> Iterator[Owner]:
     shares = _shares_storage(tensor)
-    for module in _modules_alive() if alive is None else alive:
+    for module in all_alive(Module) if alive is None else alive:
         for holder in ("_parameters", "_buffers"):
             for name, other in _children(module, holder).items():
                 if other is tensor or (shares and overlap(tensor, other)):
                     yield module, name
-
-
-def _modules_alive() -> Iterator[Module]:
-    # The type is asked, not the object: an isinstance() would wake what poses as something else.
-    return (thing for thing in gc.get_objects() if issubclass(type(thing), Module))
 
 
 def _children(module: Module | None, holder: str) -> dict[str, Any]:

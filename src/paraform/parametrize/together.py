@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from .alive import all_alive
 from .lazy import pending_of
 from .owners import counted
 from .state_dict import chains_in
@@ -63,8 +63,7 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
     inside = list(dict.fromkeys(part for module in modules for part in _with_chains(module)))
     tensors = list({id(tensor): tensor for module in inside for tensor in _tensors_of(module)}.values())
     ids = {id(tensor) for tensor in tensors}
-    # The type is asked, not the object: an isinstance() would wake what poses as something else.
-    alive = [thing for thing in gc.get_objects() if issubclass(type(thing), (Module, Optimizer))]
+    alive = all_alive(Module, Optimizer)
     optimizers = [thing for thing in alive if isinstance(thing, Optimizer) and _knows(thing, ids)]
     if isinstance(optimizer, Optimizer) and all(optimizer is not other for other in optimizers):
         optimizers.append(optimizer)
@@ -80,9 +79,23 @@ def unchanged_modules(modules: Iterable[Module], optimizer: Optimizer | None = N
         try:
             yield
         except BaseException:
-            for each in before:
-                each.restore()
+            _restore(before)
             raise
+
+
+def _restore(before: list[Any]) -> None:
+    """Restore each of them. An interruption waits: half a model is neither what it was nor what it was to be."""
+    interruption: KeyboardInterrupt | None = None
+    done = False
+    while not done:
+        try:
+            for each in before:
+                each.restore()  # once more is as good as once
+            done = True
+        except KeyboardInterrupt as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
 
 
 def _with_chains(module: Module) -> Iterator[Module]:
