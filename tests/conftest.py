@@ -1,5 +1,6 @@
 """One seed for the whole run, printed at its head; one torch thread a worker, so that two workers share two cores."""
 
+import gc
 import os
 import random
 import sys
@@ -13,6 +14,12 @@ SEED = int(os.environ.get("PARAFORM_SEED", "0"))
 settings.register_profile("short", deadline=None, print_blob=True, max_examples=25)
 settings.register_profile("long", deadline=None, print_blob=True, max_examples=2000)
 settings.load_profile(os.environ.get("PARAFORM_HYPOTHESIS", "short"))
+
+
+def pytest_collection_finish() -> None:
+    # What was collected stays to the end: no search of all objects, no collection of garbage need look through it.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
