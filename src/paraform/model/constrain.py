@@ -55,9 +55,9 @@ def constrain(
     the registration is put off, a step at a time, until its first forward pass.
 
     If anything is refused, or the call is interrupted, the model and its optimizers are as before, to the bit. (It
-    remembers the tensors that are named, in as much memory again. What a function of the recipe writes to is not undone;
-    and an undone call, a dry run too, has written to the tensors, so that a graph made before it can no more be gone back
-    through.)
+    remembers the tensors that are named, in as much memory again. What a function of the recipe writes to is not
+    undone. An undone call, a dry run too, has written to the tensors, so that ``backward()`` refuses a graph that was
+    made before it and needs them.)
 
     Args:
         model: the model, or any module.
