@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch.nn import Module
 from torch.optim import Optimizer
 
@@ -14,6 +13,7 @@ from ..parametrize.errors import title
 from ..parametrize.together import unchanged_modules
 from .near_misses import near_misses
 from .outcomes import Outcome, Target, put_on, raise_refusals, table
+from .randomness import kept_randomness
 from .recipe import Rule, places_of, rules_of, title_of
 
 
@@ -81,6 +81,7 @@ def constrain(
         Exception: what functions of the recipe raise; and what :func:`~paraform.register_parametrization` raises, if
             one tensor is refused.
 
+    >>> import torch
     >>> from torch import nn
     >>> from paraform.constraints import Blocks, Orthogonal, WeightNorm
     >>> model = nn.TransformerEncoderLayer(d_model=4, nhead=2, dim_feedforward=8)
@@ -102,7 +103,8 @@ def constrain(
     targets = _targets(model, rules_of(recipe))
     modules = [place.module for target in targets for place in target.places]
     if dry_run:
-        with contextlib.suppress(_RehearsalEnd), _own_randomness(model), unchanged_modules(modules, optimizer):
+        devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+        with contextlib.suppress(_RehearsalEnd), kept_randomness(devices), unchanged_modules(modules, optimizer):
             outcomes = _put_on(targets, optimizer, strict)
             raise _RehearsalEnd
         print(table(outcomes))
@@ -139,15 +141,3 @@ def _targets(model: Module, rules: list[Rule]) -> list[Target]:
 def _put_on(targets: list[Target], optimizer: Optimizer | None, strict: bool) -> list[Outcome]:
     outcomes = (put_on(target, optimizer, strict) for target in targets)
     return [outcome for outcome in outcomes if outcome is not None]
-
-
-@contextlib.contextmanager
-def _own_randomness(model: Module) -> Iterator[None]:
-    """Give back the state of torch's random numbers, which some parametrizations start from."""
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    kinds = {device.type for device in devices} - {"cpu", "meta"}
-    with contextlib.ExitStack() as stack:
-        for kind in kinds or {"cuda"}:
-            own = [device for device in devices if device.type == kind]
-            stack.enter_context(torch.random.fork_rng(own, device_type=kind))
-        yield

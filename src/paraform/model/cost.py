@@ -24,6 +24,7 @@ from ..parametrize.named import Named, named_chains
 from ..parametrize.reads import look, looked_at
 from ..parametrize.switching import originals_of
 from .copied import copied
+from .randomness import kept_randomness
 
 POSITIONS = 256
 """How many vectors a layer is given where no sample says what it gets."""
@@ -184,11 +185,10 @@ def _now(device: torch.device) -> float:
 @contextmanager
 def _apart(device: torch.device) -> Iterator[None]:
     """Nothing that is done within is seen after: no graph, no random number; and no code is compiled for it."""
-    accelerators = [] if device.type == "cpu" else [device]
     dynamo = sys.modules.get("torch._dynamo")  # which takes seconds to import, and without which nothing is compiled
     with (
         torch.no_grad(),
-        torch.random.fork_rng(devices=accelerators, device_type=device.type if accelerators else "cuda"),
+        kept_randomness([device]),
         parametrize.cached(),  # the values of torch's engine
         nullcontext() if dynamo is None else torch.compiler.set_stance("force_eager"),
     ):

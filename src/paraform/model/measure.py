@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..parametrize.named import named_chains
 from ..parametrize.reads import look
 from ..parametrize.switching import originals_of
 from ..parametrize.tensors import numbers_of
+from .randomness import kept_randomness
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def measure(chain: Any, name: str = "") -> Measurement:
         Exception: whatever its parametrizations raise.
     """
     raws = originals_of(chain)
-    with _generators_kept(raws):
+    with kept_randomness(raw.device for raw in raws):
         value = look(chain).detach()
         last, several = last_constraint(chain), sum(1 for _ in steps_on(chain)) > 1
         numbers = numbers_of(value)
@@ -209,11 +209,3 @@ def _norm(raws: Iterable[Tensor]) -> float | None:
 def _largest(numbers: Tensor) -> float:
     # nan, as where a zero matrix is divided by zero, is no number to compare with: an infinite condition
     return float(torch.nan_to_num(numbers, nan=math.inf, posinf=math.inf).max()) if numbers.numel() else 0.0
-
-
-def _generators_kept(raws: Iterable[Tensor]) -> AbstractContextManager[None]:
-    """Random numbers that are drawn within are drawn again after: of the processor, and of where the tensors are."""
-    device = next((raw.device for raw in raws if raw.device.type not in ("cpu", "meta")), None)
-    if device is None:
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[device], device_type=device.type)

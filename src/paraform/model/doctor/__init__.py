@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ...parametrize import cache
 from ...parametrize.named import Named, named_chains
+from ..randomness import every_accelerator, kept_randomness
 from . import engines, forward, lagging, layers, optimizers, raws, ties, values
 from .evaluation import Evaluation, evaluate
 from .finding import TITLES, Finding, Report
@@ -141,11 +142,8 @@ def _said(error: Exception) -> str:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Random numbers of its own, no warnings, and a graph only where it is asked for; then all is as it was."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    kind = "cuda" if accelerator is None else accelerator.type
-    devices = range(torch.accelerator.device_count())
     with (
-        torch.random.fork_rng(devices, device_type=kind),
+        kept_randomness(every_accelerator()),
         torch.inference_mode(False),
         torch.no_grad(),
         cache.outside(),
