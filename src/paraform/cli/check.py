@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paraform.cli.opened import chain_text, measured, unchanged, untied, visible
+from paraform.cli.opened import chain_text, measured, unchanged, visible
 from paraform.cli.output import FINDING, AsJson, Column, number_text, printable, show, show_json, show_rows, watched
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check(
     from paraform.files import SavedFile
 
     with unchanged(file), SavedFile(file) as saved:
-        own = untied(saved)
+        own = saved.untied()
         checked = [judged(tensor, tolerance) for tensor in watched(own, "tensors", len(own))]
     found = [each for each in checked if each["verdict"] not in (INSIDE, UNKNOWN)]
     if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paraform.cli.opened import chain_text, measured, step_text, unchanged, untied, visible
+from paraform.cli.opened import chain_text, measured, step_text, unchanged, visible
 from paraform.cli.output import (
     FINDING,
     AsJson,
@@ -68,7 +68,7 @@ def inspect(
 
 def described(saved: "SavedFile", values: bool) -> dict[str, Any]:
     """What is in a file, as data."""
-    own = untied(saved)
+    own = saved.untied()
     parametrized = [tensor for tensor in own if tensor.is_parametrized]
     return {
         "file": str(saved.path),

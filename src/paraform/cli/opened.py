@@ -10,7 +10,7 @@ from paraform.cli.output import printable
 from paraform.files.errors import FileError
 
 if TYPE_CHECKING:
-    from paraform.files import SavedFile, SavedTensor
+    from paraform.files import SavedTensor
     from paraform.model.measure import Measurement
 
 # Characters of one text; a chain may have lists of numbers as arguments.
@@ -35,12 +35,6 @@ def unchanged(path: Path) -> Iterator[None]:
     is_same = (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino)
     if is_same and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise FileError(f"'{printable(path)}' was written to while it was read; run the command again.")
-
-
-def untied(saved: "SavedFile") -> list["SavedTensor"]:
-    """The tensors of a file, each under its first name only."""
-    ties = saved.ties
-    return [tensor for tensor in saved if tensor.name not in ties]
 
 
 def measured(tensor: "SavedTensor") -> "Measurement | str":

@@ -5,7 +5,6 @@ Results go to stdout, messages to stderr. Text of a file is shown by ``printable
 """
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paraform.files.names import printable
+from paraform.model.measure import as_json
 
 FINDING, REFUSED = 1, 2
 
@@ -65,7 +65,7 @@ def show(*parts: RenderableType) -> None:
 
 def show_json(document: Any) -> None:
     """Print one JSON document on stdout; None (``null``) stands for numbers that are not finite."""
-    _write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
+    _write(json.dumps(as_json(document), indent=2, allow_nan=False) + "\n")
 
 
 def show_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -172,14 +172,6 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[in
     for row in rows:
         widths = [max(width, cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
     return widths
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {str(key): _finite(value) for key, value in data.items()}
-    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _write(text: str) -> None:

@@ -98,6 +98,10 @@ class SavedFile:
     def __contains__(self, name: object) -> bool:
         return name in self._keys or name in self._contents.ties
 
+    def untied(self) -> list[SavedTensor]:
+        """The tensors, each under its first name only."""
+        return [self[name] for name in self._contents.names if name not in self._contents.ties]
+
     def close(self) -> None:
         """Close the file. What was read stays."""
         self._file.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 from torch.nn import Module
 
 from ..parametrize.named import named_chains
-from .measure import measure
+from .measure import as_json, measure
 from .table import printable
 
 Record = dict[str, Any]
@@ -145,15 +144,7 @@ def checked_every(every: int) -> int:
 
 
 def _as_line(record: Record) -> str:
-    tensors = {
-        name: {quantity: _finite(number) for quantity, number in numbers.items()}
-        for name, numbers in record["tensors"].items()
-    }
-    return json.dumps({"step": record["step"], "tensors": tensors}, allow_nan=False) + "\n"
-
-
-def _finite(number: float | None) -> float | None:
-    return None if number is None or not math.isfinite(number) else number
+    return json.dumps(as_json(record), allow_nan=False) + "\n"
 
 
 def _continue_log(path: Path) -> None:
@@ -192,7 +183,7 @@ def _numbers(numbers: Mapping[str, Any]) -> dict[str, float | None]:
     found = {quantity: numbers.get(quantity) for quantity in QUANTITIES}
     if not all(number is None or type(number) in (int, float) for number in found.values()):
         raise ValueError("what a tensor has are no numbers")
-    return {quantity: None if number is None else _finite(float(number)) for quantity, number in found.items()}
+    return {quantity: None if number is None else as_json(float(number)) for quantity, number in found.items()}
 
 
 def _refuse(constant: str) -> None:

@@ -11,7 +11,7 @@ from .chain import ParametrizationList
 from .errors import title
 from .lazy import becomes_another, check_initialised, pending_of
 from .owners import held, owners_of_tensor
-from .surgery import check_unsharded, class_with, place
+from .surgery import check_unsharded, classes_with, place_on_all
 from .switching import original_names
 from .tensors import hold, kin_of
 
@@ -82,9 +82,8 @@ def install(module: Module, name: str, chain: ParametrizationList, alive: Sequen
             step.check_layer(module, name)  # type: ignore[operator]
     # Nothing here may hold the tensor before: whoever does is counted.
     owners = owners_of_tensor(module, name, chain, alive)
-    classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
+    classes = classes_with(owners)
     tensor = held(module, name)
     chain.train(module.training)
-    for (owner, key), cls in zip(owners, classes, strict=True):
-        place(owner, key, chain, cls)
+    place_on_all(owners, chain, classes)
     return tensor

@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from .chain import ParametrizationList
 from .lazy import pending_of
-from .state_dict import chains_in
+from .state_dict import chains_in, modules_in
 
 
 class Named(NamedTuple):
@@ -52,12 +52,4 @@ def named_chains(model: Module, *, remove_duplicate: bool = True) -> Iterator[Na
 
 def named_modules(model: Module) -> Iterator[tuple[str, Module]]:
     """``model`` and every module below it that is not part of a chain, under each of its names, as a prefix of keys."""
-    return _modules(model, "", frozenset())
-
-
-def _modules(module: Module, prefix: str, above: frozenset[Module]) -> Iterator[tuple[str, Module]]:
-    yield prefix, module
-    hidden = "parametrizations" if chains_in(module) or pending_of(module) is not None else None
-    for name, child in module._modules.items():
-        if child is not None and name != hidden and child not in above:
-            yield from _modules(child, f"{prefix}{name}.", above | {module})
+    return modules_in(model, hides=lambda module: chains_in(module) or pending_of(module) is not None)

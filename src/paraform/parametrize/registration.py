@@ -25,10 +25,10 @@ from .surgery import (
     check_attribute,
     check_class,
     check_unsharded,
-    class_with,
+    classes_with,
     displace,
     is_parametrized,
-    place,
+    place_on_all,
     tensors_of,
 )
 from .switching import originals_of
@@ -264,13 +264,12 @@ def _install(module: Module, name: str, steps: Sequence[Module], unsafe: bool) -
     del original  # whoever holds it is counted
     owners = owners_of_tensor(module, name, steps)
     # A base class may refuse to be subclassed, so before anything is written.
-    classes = [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
+    classes = classes_with(owners)
     persistent = name not in module._non_persistent_buffers_set
     chain = ParametrizationList(steps, held(module, name), unsafe)
     if not persistent:
         chain._non_persistent_buffers_set.update(chain._buffers)
-    for (owner, key), cls in zip(owners, classes, strict=True):
-        place(owner, key, chain, cls)
+    place_on_all(owners, chain, classes)
 
 
 def _append(module: Module, name: str, parametrization: Module, unsafe: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -39,24 +39,20 @@ def plain_state_dict(model: Module) -> dict[str, Any]:
     <All keys matched successfully>
     """
     found = model.state_dict()
-    hidden = tuple(f"{prefix}parametrizations." for prefix, module in _modules(model, "") if chains_in(module))
+    chains = {prefix + name: chain for prefix, module in modules_in(model) for name, chain in chains_in(module).items()}
     plain: dict[str, Any] = type(found)()
     values: dict[Module, Tensor] = {}
-    for prefix, module in _modules(model, ""):
-        chains = chains_in(module)
-        for name in (*names_in_order(module), "_extra_state"):
-            chain = chains.get(name)
-            if chain is None and prefix + name in found:
-                plain[prefix + name] = found[prefix + name]
-            elif chain is not None and not chain._non_persistent_buffers_set:
-                if chain not in values:
-                    values[chain] = look(chain).detach().contiguous()
-                plain[prefix + name] = values[chain]
-    for key, tensor in found.items():  # what a hook of the model's own has named
-        if not key.startswith(hidden or "\0"):
-            plain.setdefault(key, tensor)
+    for key in plain_names(model, found):
+        chain = chains.get(key)
+        if chain is None:
+            plain[key] = found[key]
+            continue
+        if chain not in values:
+            values[chain] = look(chain).detach().contiguous()
+        plain[key] = values[chain]
     if hasattr(found, "_metadata"):
-        kept = {path: data for path, data in found._metadata.items() if not f"{path}.".startswith(hidden or "\0")}
+        hidden = _prefixes_of_chains(model)
+        kept = {path: data for path, data in found._metadata.items() if not f"{path}.".startswith(hidden)}
         plain._metadata = type(found._metadata)(kept)  # type: ignore[attr-defined]
     return plain
 
@@ -64,20 +60,20 @@ def plain_state_dict(model: Module) -> dict[str, Any]:
 def plain_names(model: Module, found: dict[str, Any]) -> list[str]:
     """The keys of :func:`plain_state_dict`, where ``found`` is the state dict of ``model``. No value is computed."""
     names: dict[str, None] = {}
-    hidden = tuple(f"{prefix}parametrizations." for prefix, module in _modules(model, "") if chains_in(module))
-    for prefix, module in _modules(model, ""):
+    for prefix, module in modules_in(model):
         chains = chains_in(module)
         for name in (*names_in_order(module), "_extra_state"):
             chain = chains.get(name)
             if prefix + name in found if chain is None else not chain._non_persistent_buffers_set:
                 names[prefix + name] = None
-    names.update({key: None for key in found if not key.startswith(hidden or "\0")})
+    hidden = _prefixes_of_chains(model)
+    names.update({key: None for key in found if not key.startswith(hidden)})  # what a hook of the model's own has named
     return list(names)
 
 
 def plain_places(model: Module) -> Iterator[tuple[str, Module, str]]:
     """Each tensor of the plain model by its full name, with the module that has it, and its name there."""
-    for prefix, module in _modules(model, ""):
+    for prefix, module in modules_in(model):
         for name in names_in_order(module):
             yield prefix + name, module, name
 
@@ -95,13 +91,30 @@ def names_in_order(module: Module) -> list[str]:
     return [*(name for name in parameters if name in held), *(name for name in buffers if name not in held)]
 
 
-def _modules(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:
-    """``module`` and every module below it that is not part of a chain, each with the prefix of its keys."""
+def modules_in(
+    module: Module,
+    hides: Callable[[Module], object] | None = None,
+    prefix: str = "",
+    above: frozenset[Module] = frozenset(),
+) -> Iterator[tuple[str, Module]]:
+    """``module`` and every module below it that is not part of a chain, under each of its names, as a prefix of keys.
+
+    Args:
+        module: the model.
+        hides: whether a module's ``parametrizations`` are to be left out; where it has chains, if nothing is given.
+        prefix: of its own keys.
+        above: the modules that it is in, of which one may be below it again.
+    """
     yield prefix, module
-    hidden = "parametrizations" if chains_in(module) else None
+    hidden = "parametrizations" if (hides or chains_in)(module) else None
     for name, child in module._modules.items():
-        if child is not None and name != hidden:
-            yield from _modules(child, f"{prefix}{name}.")
+        if child is not None and name != hidden and child not in above:
+            yield from modules_in(child, hides, f"{prefix}{name}.", above | {module})
+
+
+def _prefixes_of_chains(model: Module) -> tuple[str, ...]:
+    """What the keys of chains begin with; what no key begins with, where there is none."""
+    return tuple(f"{prefix}parametrizations." for prefix, module in modules_in(model) if chains_in(module)) or ("\0",)
 
 
 def chains_in(module: Module) -> dict[str, Any]:

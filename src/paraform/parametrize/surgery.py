@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -94,6 +94,17 @@ def class_with(module: Module, *new_names: str) -> type:
     if is_parametrized(module):
         names.update(chains_of(module))
     return parametrized_class(type_before_parametrizations(module), names)
+
+
+def classes_with(owners: Sequence[tuple[Module, str]]) -> list[type]:
+    """:func:`class_with` for each owner of a tensor, when it is parametrized under all the names it has there."""
+    return [class_with(owner, *(key for other, key in owners if other is owner)) for owner, _ in owners]
+
+
+def place_on_all(owners: Sequence[tuple[Module, str]], chain: ParametrizationList, classes: Sequence[type]) -> None:
+    """:func:`place` on every owner of a tensor."""
+    for (owner, name), cls in zip(owners, classes, strict=True):
+        place(owner, name, chain, cls)
 
 
 def place(module: Module, name: str, chain: ParametrizationList, cls: type) -> None:

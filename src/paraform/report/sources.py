@@ -82,7 +82,7 @@ def _of_file(saved: SavedFile) -> Source:
     also: dict[str, list[str]] = {}
     for further, name in saved.ties.items():
         also.setdefault(name, []).append(further)
-    tensors = [tensor for tensor in saved if tensor.name not in saved.ties]
+    tensors = saved.untied()
     return Source(
         saved.path.name,
         saved.version,

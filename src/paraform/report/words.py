@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from ..model.table import printable
+
 LONGEST = 300  # characters of a name or a line: more would be read by nobody
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -70,7 +72,7 @@ def shortened(text: str) -> str:
     if len(text) > LONGEST:
         kept = (LONGEST - 1) // 2
         text = f"{text[: LONGEST - 1 - kept]}…{text[-kept:]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
 
 
 def breakable(name: str) -> Markup:
